@@ -1,0 +1,42 @@
+/**
+ * The house as a table: a room imports only from the floors below it, never a neighbour on its own floor.
+ * `daemon.ts` (the roof) is the one file that joins rooms; `main.ts` picks the subcommand.
+ */
+const ground = '(base|oci|piece)/|ops/(register|logger)\\.ts';
+const rooms = {
+  base: '',
+  oci: 'base/',
+  piece: '(base|oci)/',
+  config: 'base/',
+  ops: '(base|config)/',
+  store: ground,
+  swarm: `${ground}|store/(blob-store|piece-lists)\\.ts`,
+  pull: `${ground}|store/blob-store\\.ts`,
+  rpc: `${ground}|gen/`,
+  content: `${ground}|rpc/|pull/pull-port\\.ts|store/blob-store\\.ts|gen/`,
+  control: `${ground}|rpc/|gen/`,
+  cli: `${ground}|rpc/|config/|gen/`,
+};
+module.exports = {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    ...Object.entries(rooms).map(([room, may]) => ({
+      name: `floor-${room}`,
+      comment: `src/${room} may import only: ${may || 'nothing of ours'}`,
+      severity: 'error',
+      from: { path: `^src/${room}/` },
+      to: { path: '^src/', pathNot: `^src/(${room}/${may ? `|${may}` : ''})` },
+    })),
+    { name: 'only-swarm-knows-libp2p', severity: 'error', from: { path: '^src/', pathNot: '^src/swarm/' }, to: { path: 'node_modules/(@libp2p|libp2p|@chainsafe/libp2p|@multiformats)' } },
+    { name: 'only-rpc-and-doors-know-grpc', severity: 'error', from: { path: '^src/', pathNot: '^src/(rpc|content|control)/' }, to: { path: 'node_modules/@grpc' } },
+    { name: 'pure-ground', comment: 'oci and piece do no input or output', severity: 'error', from: { path: '^src/(oci|piece)/' }, to: { path: '^(node:)?(fs|net|http|https|http2|tls|dgram|child_process)' } },
+    { name: 'product-never-imports-tests', severity: 'error', from: { path: '^src/' }, to: { path: '^test/' } },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^(dist|src/gen)' },
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    enhancedResolveOptions: { extensions: ['.ts', '.js', '.json'] },
+  },
+};

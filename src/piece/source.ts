@@ -1,0 +1,51 @@
+import type { Digest } from '../oci/digest.ts';
+import type { PieceList } from './piece-list.ts';
+
+/** A piece as it came off the wire. Nobody may use its bytes before the verifier has compared their digest. */
+export type UnverifiedPiece = { readonly index: number; readonly bytes: Uint8Array };
+
+/** Why a source is taken out of a pull; a closed set, used as a metric label and in explanations. */
+export type SourceFault =
+  | 'wrong_piece' // bytes disagree with the piece list or the blob digest
+  | 'wrong_list' // the whole blob disagreed although every piece matched the list
+  | 'stalled' // no first byte, or below the minimum rate, within the deadline
+  | 'gone' // connection lost or refused
+  | 'no_content' // announced the blob but does not have it
+  | 'busy' // no upload slot for us now
+  | 'protocol'; // broke the wire protocol
+
+/**
+ * Something that can hand over pieces of one blob: a peer, or the registry. The pull room plans over these and knows
+ * nothing of libp2p or HTTP. Implementations own their connections; a source is for one blob of one pull.
+ *
+ * Failures of `fetch` and `list` are `DaemonError`s: `unavailable` = busy, try again later or elsewhere; `not_found` =
+ * does not have it (any more); `protocol_error` = broke the protocol; `deadline_exceeded`, `cancelled`; anything else = gone.
+ */
+export interface PieceSource {
+  /** Stable name of who stands behind it (peer id, registry host); the key for exclusions. */
+  readonly id: string;
+  readonly kind: 'peer' | 'registry';
+  /** True when it is in our zone: such sources are asked before others. */
+  readonly near: boolean;
+  /** How many requests it takes at once before they only queue (2 on QUIC, 4 on TCP). */
+  readonly depth: number;
+  /** The source's claim of the blob's piece digests. At most `max_pieces` entries are accepted. */
+  list(options: { max_pieces: number; signal: AbortSignal }): Promise<PieceList>;
+  /**
+   * Fetches one piece of `length` bytes. `onProgress` is called with the bytes received so far as they arrive, so that
+   * stalls can be told from slowness. The returned bytes belong to the caller.
+   */
+  fetch(
+    index: number,
+    length: number,
+    options: { signal: AbortSignal; onProgress?: (received_bytes: number) => void },
+  ): Promise<UnverifiedPiece>;
+  /** Tells the source's owner what it did wrong: the owner decides about bans and candidate lists. */
+  blame(fault: SourceFault): void;
+}
+
+/** Finds sources for a blob from memory: no call of it may cost a round trip. */
+export interface SourceFinder {
+  /** Sources that hold the whole blob now, best first; empty = a miss, known at once. */
+  find(digest: Digest, size_bytes: number): readonly PieceSource[];
+}

@@ -1,0 +1,149 @@
+/**
+ * The store's promises, as its neighbours see them. Life of a blob:
+ *
+ * An **ingest** is opened under a ref (one writer at a time), grows by appended writes, survives restarts, and ends by
+ * commit, which checks size and digest, or by abort. A **staged blob** is the pull room's private working copy: pieces
+ * in any order, invisible to containerd, published when the digest of the whole agrees. A **blob** is immutable, lies at
+ * `blobs/<algorithm>/<hex>` in containerd's own layout, and is in one of two states: *owned* by containerd (it was
+ * committed through an ingest or adopted through `adopt`; never evicted by us, listed) or *cache* (containerd has deleted it or
+ * never asked for it; not listed, still served to peers, evicted oldest first beyond the budget).
+ *
+ * Everything marked "memory" answers synchronously from memory: containerd's write transaction waits for those calls.
+ */
+import type { Digest } from '../oci/digest.ts';
+import type { PieceList } from '../piece/piece-list.ts';
+import type { VerifiedPiece } from '../piece/verified-piece.ts';
+
+export type BlobInfo = {
+  readonly digest: Digest;
+  readonly size_bytes: number;
+  readonly created_ns: bigint;
+  readonly updated_ns: bigint;
+  readonly labels: Readonly<Record<string, string>>;
+};
+
+export type IngestStatus = {
+  readonly ref: string;
+  readonly offset_bytes: number;
+  /** 0 when the writer did not say. */
+  readonly total_bytes: number;
+  /** Empty when the writer did not say. */
+  readonly expected: Digest | '';
+  readonly started_ns: bigint;
+  readonly updated_ns: bigint;
+};
+
+/** Catalog of committed blobs, as containerd's content API needs it. */
+export interface BlobCatalog {
+  /** Memory. The blob in either state; changes nothing. */
+  info(digest: Digest): BlobInfo | undefined;
+  /**
+   * Memory (one `stat` at most). What containerd's `Info` gets: a cache blob becomes owned, because containerd adopts silently after a
+   * successful Info. A blob whose file is gone or has another size is quarantined and reported as absent.
+   */
+  adopt(digest: Digest): BlobInfo | undefined;
+  /** Memory. Owned blobs only: containerd's GC deletes whatever it sees here and does not know. */
+  list(): Iterable<BlobInfo>;
+  /** Sets the labels wholly (`replace`) or key by key; an empty value removes a key. `not_found`. */
+  update(
+    digest: Digest,
+    labels: Readonly<Record<string, string>>,
+    mode: 'replace' | 'merge',
+  ): Promise<BlobInfo>;
+  /** containerd holds no reference any more: the blob becomes cache (or goes, when the budget is 0). Absent = success. */
+  delete(digest: Digest): Promise<void>;
+  /** A reader over a cached file handle. `not_found`. Cheap enough to be called per Read. */
+  open(digest: Digest): Promise<BlobReader>;
+  /** Memory. The reader of `open`, when its handle is in the cache already. */
+  opened(digest: Digest): BlobReader | undefined;
+}
+
+/** Random access to one blob. Handles are shared and closed by the store; readers need no closing. */
+export interface BlobReader {
+  readonly size_bytes: number;
+  /** Memory. The bytes if they lie in the read-ahead window (never copied, never overwritten later), else undefined. */
+  peek(offset: number, length: number): Uint8Array | undefined;
+  /** Up to `length` bytes (fewer only at the end). Sequential callers fill the read-ahead window. `data_loss` when the file is shorter than recorded. */
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+/** Resumable writes, as containerd's content API needs them. */
+export interface IngestArea {
+  /**
+   * Opens or resumes the ingest of `ref` and takes its lock. Never hashes what is on disk: `ready()` waits for that.
+   * `unavailable` when another writer holds the ref. A resumed ingest whose total differs starts again at 0.
+   */
+  ingest(ref: string, options: { total_bytes: number; expected?: Digest }): Promise<Ingest>;
+  /** Memory. `undefined` for an unknown ref. */
+  status(ref: string): IngestStatus | undefined;
+  /** Memory. */
+  statuses(): Iterable<IngestStatus>;
+  /** Removes the ingest; unknown ref = success. An open writer of it fails with `not_found` at its next call. */
+  abort(ref: string): Promise<void>;
+}
+
+/** The one writer of a ref. Dispose it to release the lock; the bytes stay for a resume. */
+export interface Ingest extends AsyncDisposable {
+  readonly ref: string;
+  /** Memory. */
+  status(): IngestStatus;
+  /** Resolves when the running hash has caught up with the bytes on disk (at once, except after a restart). */
+  ready(signal: AbortSignal): Promise<void>;
+  /** Memory. Digest of the bytes so far; '' until `ready`. */
+  digest(): Digest | '';
+  /** Appends at the current offset. Lent bytes. The write that reaches the total returns only after fsync. `resource_exhausted` on a full disk, with nothing kept of the failed write. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Back to offset 0. */
+  truncate(): Promise<void>;
+  /** Memory for the caller: from now on the content is the committed or published blob `digest`; offset == its size. `not_found`. */
+  adopt(digest: Digest): Promise<void>;
+  /** Takes the contiguous prefix of a staged blob, with its hash state, in place of own bytes. `move` gives the file away instead of copying it. */
+  takePrefix(staged: StagedBlob, options: { move: boolean }): Promise<void>;
+  /**
+   * Size and digest check, rename, directory fsync; then the ingest is gone and its lock free. `failed_precondition` when size or digest
+   * disagree (on a digest mismatch the bytes are dropped, so that a retry starts clean), `already_exists` (the ingest is gone then too).
+   */
+  commit(want: {
+    size_bytes: number;
+    expected: Digest | '';
+    labels: Readonly<Record<string, string>>;
+  }): Promise<BlobInfo>;
+}
+
+/** Private working copies for the pull room. */
+export interface StagingArea {
+  /** Memory. */
+  info(digest: Digest): BlobInfo | undefined;
+  /** A fresh working copy. One per digest: `already_exists` otherwise. `resource_exhausted` when the disk is below its floor. Bounded number. */
+  stage(digest: Digest, size_bytes: number): Promise<StagedBlob>;
+}
+
+/** A blob under construction. Disposing it removes its file, unless it was published or moved. */
+export interface StagedBlob extends AsyncDisposable {
+  readonly digest: Digest;
+  readonly size_bytes: number;
+  /** Memory. Bytes of the contiguous prefix that is written and hashed. */
+  readonly prefix_bytes: number;
+  /** Memory. True when piece `index` is written. */
+  has(index: number): boolean;
+  /** Writes a piece at its place and hashes on as far as the prefix reaches. Lent bytes. A piece that is there already is ignored. */
+  write(piece: VerifiedPiece): Promise<void>;
+  /** All pieces there: compares the whole digest, fsyncs, and makes it a cache blob. `data_loss` when the digest disagrees: then nothing is kept. */
+  publish(): Promise<BlobInfo>;
+}
+
+/** What the swarm may see and serve: committed, verified blobs only. */
+export interface SharedBlobs {
+  /** Memory. Digests of all blobs whose piece list is known. */
+  shared(): Iterable<Digest>;
+  /** Calls `listener` for every blob that becomes or ceases to be shareable. Returns the unsubscribe function. */
+  onShared(
+    listener: (event: { readonly kind: 'added' | 'removed'; readonly digest: Digest }) => void,
+  ): () => void;
+  /** `not_found`. */
+  pieceList(digest: Digest): Promise<PieceList>;
+  /** One piece, checked against our own list the first time it is served. `not_found`; `data_loss` = it was corrupt and is quarantined now. Caller owns the bytes. */
+  readPiece(digest: Digest, index: number): Promise<Uint8Array>;
+}
+
+export interface BlobStore extends BlobCatalog, IngestArea, StagingArea, SharedBlobs {}
