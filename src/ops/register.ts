@@ -36,15 +36,30 @@ export interface MetricRegister {
   ): HistogramMetric<L>;
 }
 
+/** What a counter has counted, for those who show it to people. */
+export interface CounterTotals {
+  /** Sum over all labels since the start; `name` without the prefix. 0 for a counter that was never declared. */
+  total(name: string): number;
+}
+
 /** The real register over prom-client, with the text that `/metrics` serves. */
-export class PrometheusRegister implements MetricRegister {
+export class PrometheusRegister implements MetricRegister, CounterTotals {
   readonly #registry = new Registry();
+  /** One number for each declared counter. */
+  readonly #totals = new Map<string, { value: number }>();
 
   counter<L extends Labels>(d: Declared<L>): CounterMetric<L> {
     const metric = new Counter(this.#common(d));
     // A counter without labels shows 0 from the start, so that rates exist before the first event.
     if ((d.labels ?? []).length === 0) metric.inc(0);
-    return { inc: (labels, value = 1) => metric.inc(labels, value) };
+    const total = { value: 0 };
+    this.#totals.set(d.name, total);
+    return {
+      inc: (labels, value = 1) => {
+        total.value += value;
+        metric.inc(labels, value);
+      },
+    };
   }
 
   gauge<L extends Labels>(
@@ -68,6 +83,10 @@ export class PrometheusRegister implements MetricRegister {
   ): HistogramMetric<L> {
     const metric = new Histogram({ ...this.#common(d), buckets: [...d.buckets] });
     return { observe: (labels, value) => metric.observe(labels, value) };
+  }
+
+  total(name: string): number {
+    return this.#totals.get(name)?.value ?? 0;
   }
 
   /** Prometheus text exposition of everything declared. */

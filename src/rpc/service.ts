@@ -49,11 +49,12 @@ export interface Dialogue<Req, Res> {
   close(): Promise<void>;
 }
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- a table holds methods of differing message types; each is typed where it is made
+/* eslint-disable @typescript-eslint/no-explicit-any -- a table holds methods of differing message types; each is typed where it is made */
 export type AnyMethod =
   | UnaryMethod<any, any>
   | ServerStreamMethod<any, any>
   | DialogueMethod<any, any>;
+/* eslint-enable @typescript-eslint/no-explicit-any */
 
 /** Methods by full path, e.g. `/containerd.services.content.v1.Content/Info`. */
 export type ServiceTable = ReadonlyMap<string, AnyMethod>;

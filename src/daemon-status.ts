@@ -1,0 +1,115 @@
+import type { Clock } from './base/clock.ts';
+import type { Config } from './config/schema.ts';
+import type { DaemonStatus } from './control/service.ts';
+import type { Readiness } from './ops/endpoint.ts';
+import type { CounterTotals } from './ops/register.ts';
+import type { Pulls } from './pull/pulls.ts';
+import type { LocalStore } from './store/local-store.ts';
+import type { Swarm, SwarmStatus } from './swarm/swarm.ts';
+
+/** A peer that asked for something within this time counts as served. */
+const SERVED_WITHIN_MS = 60_000;
+
+type StatusModules = {
+  readonly clock: Clock;
+  readonly store: Pick<LocalStore, 'usage' | 'lost'>;
+  readonly pulls: Pick<Pulls, 'status'>;
+  /** Undefined while the swarm starts, or without one. */
+  readonly swarm: () => Pick<Swarm, 'status'> | undefined;
+  readonly totals: CounterTotals;
+  readonly readiness: () => Readiness;
+  readonly version: string;
+  readonly started_ms: number;
+};
+
+/** Joins what the rooms know into the answer of the control door. From memory. */
+export function daemonStatus(modules: StatusModules, config: Config): DaemonStatus {
+  const { clock, store, pulls, totals, readiness } = modules;
+  const { state, reason = '' } = readiness();
+  const usage = store.usage();
+  return {
+    version: modules.version,
+    state,
+    reason,
+    uptimeSeconds: Math.floor((clock.now_ms() - modules.started_ms) / 1000),
+    pid: process.pid,
+    residentMemoryBytes: process.memoryUsage.rss(),
+    swarm: swarmStatus(modules.swarm()?.status(), config),
+    blobs: {
+      ownedCount: usage.owned_count,
+      ownedBytes: usage.owned_bytes,
+      cacheCount: usage.cache_count,
+      cacheBytes: usage.cache_bytes,
+      cacheMaxBytes: config.store.cache_max_bytes,
+      lostCount: [...store.lost()].length,
+    },
+    traffic: {
+      receivedFromPeersBytes: totals.total('pull_bytes_total'),
+      writtenByContainerdBytes: totals.total('content_written_bytes_total'),
+      servedToPeersBytes: totals.total('swarm_uploaded_bytes_total'),
+    },
+    transfers: pulls.status().map((pull) => ({
+      digest: pull.digest,
+      sizeBytes: pull.size_bytes,
+      receivedBytes: pull.progress_bytes,
+      state: pull.state,
+      ageMs: Math.round(pull.age_ms),
+      sources: pull.sources.map(({ id, bytes }) => ({ source: id, bytes })),
+    })),
+  };
+}
+
+function swarmStatus(status: SwarmStatus | undefined, config: Config): DaemonStatus['swarm'] {
+  const { zone } = config.swarm;
+  if (status === undefined) {
+    return {
+      enabled: false,
+      peerId: '',
+      zone,
+      listenAddresses: [],
+      knownPeers: 0,
+      connectedPeers: 0,
+      holdingPeers: 0,
+      servedPeers: 0,
+      peers: [],
+      bootstrap: [],
+      bans: [],
+    };
+  }
+  return {
+    enabled: true,
+    peerId: status.id,
+    zone,
+    listenAddresses: [...status.listen],
+    knownPeers: status.addresses.filter((a) => a.result !== 'self').length,
+    connectedPeers: status.peers.length,
+    holdingPeers: status.peers.filter((p) => p.blobs > 0).length,
+    servedPeers: status.peers.filter((p) => p.served_ms_ago < SERVED_WITHIN_MS).length,
+    peers: status.peers.map((peer) => ({
+      peerId: peer.id,
+      address: peer.addresses[0] ?? '',
+      transport: peer.transport,
+      zone: peer.zone,
+      state: peer.state,
+      inventoryBlobs: peer.blobs,
+      receivedBytes: peer.received_bytes,
+      sentBytes: peer.sent_bytes,
+      receiveBytesPerSecond: peer.rate_bytes_per_second,
+    })),
+    bootstrap: status.addresses.map(({ address, result }) => ({
+      address,
+      state:
+        result === 'connected' || result === 'self'
+          ? result
+          : result === 'pending'
+            ? 'waiting'
+            : 'failed',
+      reason: ['connected', 'self', 'pending'].includes(result) ? '' : result,
+    })),
+    bans: status.bans.map(({ id, reason, expires_in_ms }) => ({
+      peerId: id,
+      reason,
+      remainingSeconds: Math.ceil(expires_in_ms / 1000),
+    })),
+  };
+}

@@ -1,0 +1,308 @@
+/**
+ * The roof: builds every room in order, joins them, and closes them in reverse. No logic of its own. Containerd is
+ * answered as soon as the store is open; the swarm, which takes longer to load, joins behind it.
+ */
+import { existsSync } from 'node:fs';
+import { hostname } from 'node:os';
+import type { Clock } from './base/clock.ts';
+import { DaemonError, isAbort } from './base/errors.ts';
+import { splitHostPort } from './config/keys.ts';
+import type { Config } from './config/schema.ts';
+import { DEFAULT_PREFILL_CONFIG } from './content/prefill.ts';
+import { contentService } from './content/service.ts';
+import { controlService } from './control/service.ts';
+import { daemonStatus } from './daemon-status.ts';
+import type { Digest } from './oci/digest.ts';
+import { OpsEndpoint, type Readiness } from './ops/endpoint.ts';
+import type { Logger } from './ops/logger.ts';
+import { ProcessMetrics } from './ops/process-metrics.ts';
+import { PrometheusRegister } from './ops/register.ts';
+import type { ServiceManager } from './ops/systemd.ts';
+import type { SourceFinder } from './piece/source.ts';
+import { createPullMetrics } from './pull/metrics.ts';
+import { Pulls, type ReadBlob } from './pull/pulls.ts';
+import { type Listening, listen } from './rpc/listen.ts';
+import { LocalStore } from './store/local-store.ts';
+import { storeConfig } from './store/store-config.ts';
+import type { Swarm, SwarmConfig } from './swarm/swarm.ts';
+
+/** How often lost blobs are looked for again among the peers, and systemd's status line is renewed, in ms. */
+const ROUND_MS = 5_000;
+
+export type DaemonModules = {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly service: ServiceManager;
+  readonly version: string;
+  /** A listening socket that systemd handed over. */
+  readonly socket_fd: number | undefined;
+};
+
+/** A running daemon. Disposing it without `drain` ends calls at once. */
+export class Daemon implements AsyncDisposable {
+  readonly #modules: DaemonModules;
+  readonly #config: Config;
+  readonly #register = new PrometheusRegister();
+  readonly #stop = new AbortController();
+  readonly #parts = new AsyncDisposableStack();
+  readonly #loops: Promise<void>[] = [];
+  readonly #failed = Promise.withResolvers<never>();
+  #state: 'starting' | 'running' | 'draining' = 'starting';
+  #no_swarm_reason = 'swarm.enabled is false';
+  #swarm: Swarm | undefined;
+  #listening: Listening | undefined;
+  #endpoint: OpsEndpoint | undefined;
+
+  private constructor(modules: DaemonModules, config: Config) {
+    this.#modules = modules;
+    this.#config = config;
+    // Looked at by whoever runs the daemon; a failure before that must not count as unhandled.
+    this.#failed.promise.catch(() => undefined);
+  }
+
+  /** Starts everything; a failure leaves nothing behind. DaemonErrors of the rooms pass through. */
+  static async start(modules: DaemonModules, config: Config): Promise<Daemon> {
+    const daemon = new Daemon(modules, config);
+    try {
+      await daemon.#build();
+    } catch (error) {
+      await daemon[Symbol.asyncDispose]();
+      throw error;
+    }
+    return daemon;
+  }
+
+  /** Rejects when a background loop fails; never resolves. */
+  get failed(): Promise<never> {
+    return this.#failed.promise;
+  }
+
+  /** Port of the metrics endpoint; undefined without one. */
+  get metrics_port(): number | undefined {
+    return this.#endpoint?.port;
+  }
+
+  readiness(): Readiness {
+    if (this.#state !== 'running') return { state: this.#state };
+    const swarm = this.#swarm?.status();
+    if (swarm === undefined) {
+      const wanted = this.#config.swarm.enabled;
+      return { state: wanted ? 'degraded' : 'alone', reason: this.#no_swarm_reason };
+    }
+    if (swarm.state !== 'degraded') return { state: swarm.state };
+    return { state: 'degraded', reason: 'some bootstrap addresses are not connected' };
+  }
+
+  /** Stops taking calls and waits for those under way, up to the configured time. */
+  async drain(): Promise<void> {
+    this.#state = 'draining';
+    await this.#modules.service.stopping();
+    await this.#listening?.drain(this.#config.content.drain_ms);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#state = 'draining';
+    await this.#listening?.drain(0);
+    this.#stop.abort(new DaemonError('cancelled', 'the daemon stops'));
+    await this.#parts.disposeAsync();
+  }
+
+  async #build(): Promise<void> {
+    const { clock, version } = this.#modules;
+    const config = this.#config;
+    const started_ms = clock.now_ms();
+    await this.#openEndpoint();
+    const store = await this.#openStore();
+    // Rooms close before the loops they feed are waited for, and the store after all of them.
+    this.#parts.defer(async () => {
+      await Promise.all(this.#loops);
+    });
+    this.#parts.defer(() => this.#swarm?.[Symbol.asyncDispose]());
+    const pulls = this.#openPulls(store);
+    const content = contentService(
+      {
+        catalog: store,
+        ingests: store,
+        pull: pulls,
+        clock,
+        logger: this.#log('content'),
+        register: this.#register,
+      },
+      DEFAULT_PREFILL_CONFIG,
+    );
+    const control = controlService({
+      status: () =>
+        daemonStatus(
+          {
+            clock,
+            store,
+            pulls,
+            swarm: () => this.#swarm,
+            totals: this.#register,
+            readiness: () => this.readiness(),
+            version,
+            started_ms,
+          },
+          config,
+        ),
+    });
+    this.#listening = await listen(
+      {
+        table: new Map([...content, ...control]),
+        logger: this.#log('rpc'),
+        register: this.#register,
+        server: config.content.server,
+        clock,
+      },
+      {
+        socket_path: config.content.socket_path,
+        ...(this.#modules.socket_fd !== undefined && { socket_fd: this.#modules.socket_fd }),
+      },
+    );
+    this.#parts.use(this.#listening);
+    // From here on containerd is served; what follows makes it faster.
+    this.#state = 'running';
+    await this.#modules.service.ready('serving containerd');
+    this.#loop('store', (signal) => store.run({ signal }));
+    this.#loop('watchdog', (signal) => this.#modules.service.watchdog(signal));
+    await this.#joinSwarm(store, pulls);
+    this.#loop('rounds', (signal) => this.#rounds(store, pulls, signal));
+  }
+
+  async #openEndpoint(): Promise<void> {
+    const measured = this.#parts.use(new ProcessMetrics(this.#register));
+    const address = splitHostPort(this.#config.metrics.listen);
+    if (address === undefined) return;
+    this.#endpoint = this.#parts.use(
+      await OpsEndpoint.listen(
+        {
+          exposition: this.#register,
+          readiness: () => this.readiness(),
+          loopLag_ms: () => measured.loopLag_ms(),
+          register: this.#register,
+          logger: this.#log('ops'),
+        },
+        address,
+      ),
+    );
+  }
+
+  async #openStore(): Promise<LocalStore> {
+    const { clock, logger } = this.#modules;
+    const { work_directory, ...given } = this.#config.store;
+    return this.#parts.use(
+      await LocalStore.open(
+        { clock, logger, register: this.#register },
+        storeConfig({ ...given, ...(work_directory !== '' && { work_directory }) }),
+        { signal: this.#stop.signal },
+      ),
+    );
+  }
+
+  #openPulls(store: LocalStore): Pulls {
+    const finder: SourceFinder = {
+      find: (digest, size_bytes) => this.#swarm?.find(digest, size_bytes) ?? [],
+    };
+    const read: ReadBlob = async (digest, { max_bytes }) => {
+      const size = store.info(digest)?.size_bytes;
+      if (size === undefined || size > max_bytes) return undefined;
+      return (await store.open(digest)).read(0, size);
+    };
+    const pulls = new Pulls(
+      {
+        store,
+        finder,
+        read,
+        clock: this.#modules.clock,
+        logger: this.#log('pull'),
+        metrics: createPullMetrics(this.#register),
+      },
+      this.#config.pull,
+    );
+    return this.#parts.use(pulls);
+  }
+
+  /** Loaded late: libp2p takes longer to load than everything else together. */
+  async #joinSwarm(store: LocalStore, pulls: Pulls): Promise<void> {
+    const { swarm: config } = this.#config;
+    const { clock, logger } = this.#modules;
+    if (!config.enabled) return;
+    if (!existsSync(config.cluster_key_file)) {
+      this.#no_swarm_reason = `no cluster key at ${config.cluster_key_file}`;
+      logger.warn(
+        { file: config.cluster_key_file },
+        'no cluster key: this host stays alone; make one with "layerswarm keygen --out FILE" and give every host the same',
+      );
+      return;
+    }
+    const { Swarm, defaultSwarmConfig } = await import('./swarm/swarm.ts');
+    const full = { ...defaultSwarmConfig, ...this.#swarmConfig() };
+    const swarm = await Swarm.start(
+      { store, clock, logger: this.#log('swarm'), register: this.#register },
+      full,
+      { signal: this.#stop.signal },
+    );
+    this.#swarm = swarm;
+    this.#loop('swarm', () => swarm.done);
+    const heal = ({ digest, size_bytes }: { digest: Digest; size_bytes: number }): void => {
+      pulls.heal(digest, size_bytes);
+    };
+    this.#parts.defer(store.onLost(heal));
+    this.#parts.defer(
+      swarm.onPeer({
+        onSynced: () => {
+          for (const lost of store.lost()) heal(lost);
+          for (const { digest } of pulls.status()) pulls.sourcesChanged(digest);
+        },
+      }),
+    );
+  }
+
+  #swarmConfig() {
+    const { swarm, store } = this.#config;
+    return {
+      state_dir: store.state_directory,
+      cluster_key_file: swarm.cluster_key_file,
+      listen: swarm.listen_addresses,
+      port: swarm.listen_port,
+      quic: swarm.transports.includes('quic'),
+      tcp: swarm.transports.includes('tcp'),
+      bootstrap: swarm.bootstrap,
+      zone: swarm.zone,
+      host_name: hostname(),
+      software_version: this.#modules.version,
+      max_peers: swarm.max_peers,
+      dial_timeout_ms: swarm.dial_timeout_ms,
+      peer_timeout_ms: swarm.silent_peer_ms,
+      ban_ms: swarm.ban_ms,
+      upload_slots: swarm.upload_slots,
+      max_upload_bytes_per_second: swarm.max_upload_bytes_per_second,
+    } satisfies Partial<SwarmConfig>;
+  }
+
+  /** What has no event of its own: systemd's status line, and lost blobs that a peer may have by now. */
+  async #rounds(store: LocalStore, pulls: Pulls, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      for (const { digest, size_bytes } of store.lost()) pulls.heal(digest, size_bytes);
+      const peers = this.#swarm?.status().peers.length ?? 0;
+      await this.#modules.service.status(`${this.readiness().state}, ${peers} peers`);
+      await this.#modules.clock.sleep(ROUND_MS, { signal });
+    }
+  }
+
+  /** Runs a background loop until the daemon stops; its failure is the daemon's. */
+  #loop(name: string, run: (signal: AbortSignal) => Promise<void>): void {
+    const { signal } = this.#stop;
+    this.#loops.push(
+      run(signal).catch((error: unknown) => {
+        if (signal.aborted || isAbort(error)) return;
+        this.#modules.logger.error({ err: error, loop: name }, 'background work failed');
+        this.#failed.reject(error);
+      }),
+    );
+  }
+
+  #log(room: string): Logger {
+    return this.#modules.logger.child({ room });
+  }
+}

@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+/** The command `layerswarm`: joins the command line to the world. Each subcommand loads only what it needs. */
+import { readFileSync } from 'node:fs';
+import { systemClock } from './base/clock.ts';
+import { runCommand } from './cli/program.ts';
+
+const { version } = JSON.parse(
+  readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+) as { version: string };
+
+process.exitCode = await runCommand(
+  {
+    output: {
+      out: (text) => void process.stdout.write(text),
+      err: (text) => void process.stderr.write(text),
+      terminal: process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '',
+    },
+    clock: systemClock,
+    version,
+    environment: process.env,
+    runDaemon: async (config) => {
+      const { runDaemon } = await import('./daemon-process.ts');
+      return runDaemon(config, { version, environment: process.env });
+    },
+    generateClusterKey: async () => (await import('./swarm/cluster-key.ts')).generateClusterKey(),
+    fetchStatus: async (socket_path, signal) => {
+      const { fetchStatus } = await import('./cli/control-client.ts');
+      return fetchStatus(socket_path, signal);
+    },
+    interrupted: () => {
+      const controller = new AbortController();
+      for (const name of ['SIGINT', 'SIGTERM'] as const) {
+        process.once(name, () => controller.abort());
+      }
+      return controller.signal;
+    },
+  },
+  process.argv.slice(2),
+);

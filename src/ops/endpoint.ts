@@ -1,0 +1,165 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { DaemonError, errnoOf } from '../base/errors.ts';
+import type { Logger } from './logger.ts';
+import type { HistogramMetric, MetricRegister } from './register.ts';
+
+/**
+ * What the daemon can do for containerd and the peers:
+ * `starting` not yet; `alone` serves, no peer is connected and none is missed (none configured, or the first host);
+ * `connected` serves, with peers; `degraded` serves, but something named needs an operator; `draining` is going away.
+ */
+export type Readiness = {
+  readonly state: 'starting' | 'alone' | 'connected' | 'degraded' | 'draining';
+  /** Why, in a short sentence of ours; never text from a peer. */
+  readonly reason?: string;
+};
+
+/** States in which pulls are not served. Alone and degraded daemons still serve: restarting them would help nobody. */
+const NOT_READY: readonly Readiness['state'][] = ['starting', 'draining'];
+/** Loop delay beyond which `/healthz` fails. Ordinary work stays below 50 ms; the watchdog acts at 30 s. */
+const LAG_MAX_MS = 5_000;
+/** Longest a client may take for its request, and an idle connection may stay, in ms. */
+const REQUEST_TIMEOUT_MS = 5_000;
+/** Scrapers hold one connection each. */
+const CONNECTIONS_MAX = 32;
+const HEADER_MAX_BYTES = 8 * 1024;
+
+type Modules = {
+  readonly exposition: { text(): Promise<string> };
+  readonly readiness: () => Readiness;
+  readonly loopLag_ms: () => number;
+  readonly register: MetricRegister;
+  readonly logger: Logger;
+};
+
+type Answer = { readonly status: number; readonly type: string; readonly body: string };
+
+/** `/metrics`, `/healthz` and `/readyz` over HTTP. No authentication: meant for loopback. */
+export class OpsEndpoint implements AsyncDisposable {
+  readonly #modules: Modules;
+  readonly #server: Server;
+  readonly #scrapes: HistogramMetric<Record<string, never>>;
+  #scrape: Promise<string> | undefined;
+
+  private constructor(modules: Modules) {
+    this.#modules = modules;
+    this.#scrapes = modules.register.histogram({
+      name: 'metrics_scrape_seconds',
+      help: 'Time to collect and render the metrics.',
+      buckets: [0.005, 0.02, 0.1, 0.5], // A scrape blocks the loop: beyond 20 ms somebody should look.
+    });
+    this.#server = createServer(
+      {
+        headersTimeout: REQUEST_TIMEOUT_MS,
+        requestTimeout: REQUEST_TIMEOUT_MS,
+        keepAliveTimeout: REQUEST_TIMEOUT_MS,
+        connectionsCheckingInterval: REQUEST_TIMEOUT_MS,
+        maxHeaderSize: HEADER_MAX_BYTES,
+      },
+      (request, response) => void this.#serve(request, response),
+    );
+    this.#server.maxConnections = CONNECTIONS_MAX;
+  }
+
+  /** Listens. `failed_precondition` when the address is taken, `permission_denied` when it may not be used, `config_invalid` when it is not ours. */
+  static async listen(
+    modules: Modules,
+    address: { readonly host: string; readonly port: number },
+  ): Promise<OpsEndpoint> {
+    const endpoint = new OpsEndpoint(modules);
+    const server = endpoint.#server;
+    try {
+      server.listen(address.port, address.host);
+      await once(server, 'listening');
+    } catch (cause) {
+      throw listenError(cause, `${address.host}:${address.port}`);
+    }
+    // A client that vanishes mid-request is no event for us.
+    server.on('clientError', (_error, socket) => socket.destroy());
+    return endpoint;
+  }
+
+  /** The real port, when 0 was asked for. */
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = once(this.#server, 'close');
+    this.#server.close();
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    let answer: Answer;
+    try {
+      answer = await this.#answer(request);
+    } catch (error) {
+      this.#modules.logger.error({ err: error }, 'metrics endpoint failed');
+      answer = text(500, 'internal error');
+    }
+    response.writeHead(answer.status, {
+      'content-type': answer.type,
+      'content-length': Buffer.byteLength(answer.body),
+      'cache-control': 'no-store',
+    });
+    response.end(request.method === 'HEAD' ? undefined : answer.body);
+  }
+
+  async #answer(request: IncomingMessage): Promise<Answer> {
+    if (request.method !== 'GET' && request.method !== 'HEAD') return text(405, 'use GET');
+    const path = (request.url ?? '').split('?')[0];
+    if (path === '/metrics') {
+      return {
+        status: 200,
+        type: 'text/plain; version=0.0.4; charset=utf-8',
+        body: await this.#metrics(),
+      };
+    }
+    if (path === '/healthz') {
+      const lag_ms = Math.round(this.#modules.loopLag_ms());
+      return text(lag_ms > LAG_MAX_MS ? 503 : 200, `event loop lag ${lag_ms} ms`);
+    }
+    if (path === '/readyz') {
+      const { state, reason } = this.#modules.readiness();
+      const body = reason === undefined ? state : `${state}: ${reason}`;
+      return text(NOT_READY.includes(state) ? 503 : 200, body);
+    }
+    return text(404, 'try /metrics, /healthz or /readyz');
+  }
+
+  /** Scrapes at the same time share one rendering. */
+  #metrics(): Promise<string> {
+    this.#scrape ??= (async () => {
+      const start_ms = performance.now();
+      try {
+        return await this.#modules.exposition.text();
+      } finally {
+        this.#scrape = undefined;
+        this.#scrapes.observe({}, (performance.now() - start_ms) / 1000);
+      }
+    })();
+    return this.#scrape;
+  }
+}
+
+function text(status: number, body: string): Answer {
+  return { status, type: 'text/plain; charset=utf-8', body: `${body}\n` };
+}
+
+function listenError(cause: unknown, address: string): DaemonError {
+  const errno = errnoOf(cause) ?? 'unknown error';
+  const say = (code: ConstructorParameters<typeof DaemonError>[0], what: string): DaemonError =>
+    new DaemonError(
+      code,
+      `cannot serve metrics on ${address}: ${what}; change [metrics] listen`,
+      { address, errno },
+      { cause },
+    );
+  if (errno === 'EADDRINUSE') return say('failed_precondition', 'the address is in use');
+  if (errno === 'EACCES') return say('permission_denied', 'no permission for this port');
+  return say('config_invalid', errno);
+}

@@ -1,0 +1,334 @@
+import { PIECE_BYTES, pieceCount, pieceLength } from '../piece/layout.ts';
+import type { StagedBlob } from '../store/blob-store.ts';
+import { slept } from './deadline.ts';
+import type { Lane } from './fetch-gate.ts';
+import { Flight } from './flight.ts';
+import type { Claim, PieceLists } from './piece-lists.ts';
+import { type Assignment, type PlanFlight, type PlanSource, plan } from './planner.ts';
+import { PULL_LIMITS, type PullConfig } from './pull-config.ts';
+import type { PullModules } from './pull-modules.ts';
+import type { Member, Roster } from './roster.ts';
+import type { StallKind } from './stall-watch.ts';
+
+/**
+ * Why an attempt ended: `all` = every piece is written; `dry` = no source can give another piece; `stuck` = no worthwhile progress for
+ * `no_progress_ms`; `disk` = the store takes no more; `aborted` = nobody wants it.
+ */
+export type AttemptEnd = 'all' | 'dry' | 'stuck' | 'disk' | 'aborted';
+
+export type AttemptWork = {
+  readonly claim: Claim;
+  readonly staged: StagedBlob;
+  readonly roster: Roster;
+  readonly lists: PieceLists;
+  /** A small blob: two sources are raced. */
+  readonly small: boolean;
+  /** Whether somebody waits now. */
+  readonly waited: () => boolean;
+};
+
+/** Fetches the missing pieces of one staged blob against one piece list. Owns its requests; leaves none behind. */
+export class Attempt {
+  readonly #modules: PullModules;
+  readonly #work: AttemptWork;
+  readonly #config: PullConfig;
+  readonly #pieces: number;
+  readonly #flights = new Set<Flight>();
+  readonly #jobs = new Set<Promise<void>>();
+  /** Sources whose own list is another one: no candidates here, but not to blame. */
+  readonly #apart = new Set<string>();
+  readonly #asked: Record<Lane, number> = { front: 0, back: 0 };
+  #cursor = 0;
+  #signal = new AbortController().signal;
+  #end: AttemptEnd | undefined;
+  #wake = new AbortController();
+  #received_bytes = 0;
+  #mark = { at_ms: 0, bytes: 0 };
+  #starved_ms: number | undefined;
+  #found_ms = 0;
+
+  constructor(modules: PullModules, work: AttemptWork, config: PullConfig) {
+    this.#modules = modules;
+    this.#work = work;
+    this.#config = config;
+    this.#pieces = pieceCount(work.staged.size_bytes);
+  }
+
+  /** Something changed that may let it go on: a waiter came, sources appeared. */
+  kick(): void {
+    this.#wake.abort('woken'); // a reason of our own: making the default one costs a stack trace each time
+  }
+
+  /** Works until there is a reason to end. Returns after the last request is gone; never rejects. */
+  async run(signal: AbortSignal): Promise<AttemptEnd> {
+    const { clock, loads } = this.#modules;
+    this.#signal = signal;
+    const onAbort = (): void => this.#finish('aborted');
+    const offFreed = loads.onFreed(() => this.kick());
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
+    this.#mark = { at_ms: clock.now_ms(), bytes: 0 };
+    this.#found_ms = clock.now_ms();
+    while (this.#end === undefined) {
+      this.#wake = new AbortController();
+      const due_ms = this.#step();
+      // `#step` and what it calls may have ended the attempt.
+      if (this.#ended() === undefined) {
+        await slept(clock, Math.max(1, due_ms - clock.now_ms()), this.#wake.signal);
+      }
+    }
+    offFreed();
+    signal.removeEventListener('abort', onAbort);
+    for (const flight of this.#flights) flight.abort();
+    while (this.#jobs.size > 0) await Promise.all(this.#jobs);
+    return this.#end;
+  }
+
+  #ended(): AttemptEnd | undefined {
+    return this.#end;
+  }
+
+  #finish(end: AttemptEnd): void {
+    this.#end ??= end;
+    this.kick();
+  }
+
+  /** Looks at everything once; returns when to look again at the latest. */
+  #step(): number {
+    const { roster, staged, waited } = this.#work;
+    const now = this.#modules.clock.now_ms();
+    while (this.#cursor < this.#pieces && staged.has(this.#cursor)) this.#cursor++;
+    if (this.#cursor >= this.#pieces) this.#finish('all');
+    if (now - this.#found_ms >= PULL_LIMITS.refind_ms) {
+      this.#found_ms = now;
+      roster.refresh();
+    }
+    this.#guardProgress(now);
+    if (this.#end !== undefined) return now;
+    this.#giveUpStalled(now);
+    this.#request();
+    const due = this.#flights.size > 0 ? now + PULL_LIMITS.rate_step_ms : Number.POSITIVE_INFINITY;
+    const guard = waited() ? this.#mark.at_ms + this.#config.no_progress_ms : due;
+    return Math.min(due, guard, this.#found_ms + PULL_LIMITS.refind_ms, this.#starved(now));
+  }
+
+  /** Ends the attempt when nobody can give anything: at once, or after `busy_wait_ms` when holders are only busy. Returns when to look again. */
+  #starved(now_ms: number): number {
+    const never = Number.POSITIVE_INFINITY;
+    if (this.#flights.size > 0 || this.#asked.front + this.#asked.back > 0 || this.#jobs.size > 0) {
+      return never;
+    }
+    const { roster } = this.#work;
+    if (this.#candidates().some((m) => roster.usable(m))) return never; // its depth is taken by another session
+    const busy_ms = roster.busy_until_ms(this.#candidates());
+    if (busy_ms === undefined) {
+      if (roster.refresh()) return now_ms;
+      this.#finish('dry');
+      return now_ms;
+    }
+    this.#starved_ms ??= now_ms;
+    const end_ms = this.#starved_ms + this.#config.busy_wait_ms;
+    if (now_ms >= end_ms) this.#finish('dry');
+    return Math.min(busy_ms, end_ms);
+  }
+
+  /** containerd has no deadline, so this is the last one: less than the minimum rate over `no_progress_ms` while somebody waits. */
+  #guardProgress(now_ms: number): void {
+    const span_ms = this.#config.no_progress_ms;
+    if (!this.#work.waited()) this.#mark = { at_ms: now_ms, bytes: this.#received_bytes };
+    if (now_ms - this.#mark.at_ms < span_ms) return;
+    const least = Math.max(1, (this.#config.min_bytes_per_second * span_ms) / 1000);
+    if (this.#received_bytes - this.#mark.bytes < least) {
+      for (const f of this.#flights) {
+        if (f.stalled !== undefined) this.#work.roster.fault(f.member, 'stalled', f.source);
+      }
+      this.#finish('stuck');
+    }
+    this.#mark = { at_ms: now_ms, bytes: this.#received_bytes };
+  }
+
+  /**
+   * Stalled requests that are not worth their slot: a silent one with nobody to step in (the registry is faster than waiting), and any when
+   * the slots are all taken, for its second try needs one.
+   */
+  #giveUpStalled(now_ms: number): void {
+    const { roster } = this.#work;
+    const { gate, loads } = this.#modules;
+    for (const flight of this.#flights) {
+      if (flight.stalled === undefined) continue;
+      const { member, meter } = flight;
+      const others = this.#candidates().some(
+        (m) => m !== member && (roster.usable(m) || m.excluded === 'busy'),
+      );
+      const silent = meter.verdict(now_ms, loads.activity_ms(member.id)) === 'silent';
+      if (others ? gate.full : silent) this.#outpaced(flight);
+    }
+  }
+
+  /** The request lost: its piece comes from elsewhere or not at all. */
+  #outpaced(flight: Flight): void {
+    flight.abort();
+    if (flight.stalled === undefined || !this.#work.roster.usable(flight.member)) return;
+    this.#work.roster.fault(flight.member, 'stalled', flight.source);
+    this.#log('source stalled', flight, {});
+  }
+
+  #candidates(): Member[] {
+    return this.#work.roster.members().filter((m) => !this.#apart.has(m.id));
+  }
+
+  /** Asks the gate for as many slots as there is work for. What the work is gets decided when a slot is there. */
+  #request(): void {
+    const lane: Lane = this.#work.waited() ? 'front' : 'back';
+    const wanted = this.#plan(this.#modules.gate.slots).length;
+    for (let more = wanted - this.#asked[lane]; more > 0; more--) {
+      this.#asked[lane]++;
+      this.#modules.gate.slot(lane, () => {
+        this.#asked[lane]--;
+        return this.#takeOff();
+      });
+    }
+  }
+
+  async #takeOff(): Promise<void> {
+    const next = this.#end === undefined ? this.#plan(1)[0] : undefined;
+    const member = next === undefined ? undefined : this.#work.roster.get(next.source);
+    if (next === undefined || member === undefined) {
+      this.kick();
+      return;
+    }
+    const job = this.#fly(next, member).finally(() => {
+      this.#jobs.delete(job);
+      this.kick();
+    });
+    this.#jobs.add(job);
+    if (this.#work.small) this.kick(); // its rival starts at once, not at the next look
+    await job;
+  }
+
+  #plan(budget: number): Assignment[] {
+    const { waited, small, staged } = this.#work;
+    const flying = new Set([...this.#flights].map((f) => f.piece));
+    const missing: number[] = [];
+    for (let i = this.#cursor; i < this.#pieces && missing.length < PULL_LIMITS.plan_window; i++) {
+      if (!staged.has(i) && !flying.has(i)) missing.push(i);
+    }
+    return plan({
+      missing,
+      flights: [...this.#flights].map((f) => this.#planFlight(f)),
+      sources: this.#candidates().map((m) => this.#planSource(m)),
+      budget,
+      order: waited() ? 'prefix' : 'spread',
+      piece_bytes: PIECE_BYTES,
+      race: small,
+      random: this.#modules.random,
+    });
+  }
+
+  #planFlight(f: Flight): PlanFlight {
+    const eta_ms = f.meter.eta_ms(this.#modules.clock.now_ms(), f.length);
+    return { piece: f.piece, source: f.member.id, stalled: f.stalled !== undefined, eta_ms };
+  }
+
+  #planSource(m: Member): PlanSource {
+    const { loads } = this.#modules;
+    const { near, depth } = m.source;
+    return {
+      id: m.id,
+      near,
+      depth: Math.max(1, depth),
+      in_flight: loads.in_flight(m.id),
+      rate: loads.rate(m.id),
+      usable: this.#work.roster.usable(m),
+      slow: m.slow,
+    };
+  }
+
+  async #fly({ piece, reason }: Assignment, member: Member): Promise<void> {
+    const { metrics } = this.#modules;
+    const length = pieceLength(this.#work.staged.size_bytes, piece);
+    const flight = new Flight(this.#modules, { piece, length, reason, member }, this.#config);
+    this.#flights.add(flight);
+    if (reason !== 'missing') metrics.hedges.inc({ reason });
+    try {
+      const bytes = await flight.fetch({
+        onBytes: (n) => {
+          this.#received_bytes += n;
+        },
+        onStall: (kind) => this.#stalled(flight, kind),
+      });
+      const verified = await this.#modules.verifier.verify(bytes, piece, this.#work.claim.list);
+      if (verified === undefined) await this.#wrong(flight);
+      else if (!flight.aborted) await this.#landed(flight, () => this.#work.staged.write(verified));
+    } catch (error) {
+      this.#failed(flight, error);
+    } finally {
+      this.#flights.delete(flight);
+    }
+  }
+
+  async #landed(flight: Flight, write: () => Promise<void>): Promise<void> {
+    const { clock, metrics } = this.#modules;
+    const { member, piece, length } = flight;
+    for (const other of this.#flights) {
+      if (other !== flight && other.piece === piece) this.#outpaced(other);
+    }
+    try {
+      await write();
+    } catch (error) {
+      // The disk is full or the staged copy is gone: no source can mend that.
+      const { digest } = this.#work.staged;
+      this.#modules.logger.warn({ digest, err: error }, 'piece cannot be written');
+      this.#finish('disk');
+      return;
+    }
+    this.#starved_ms = undefined;
+    this.#work.roster.delivered(member, length);
+    const ms = clock.now_ms() - flight.meter.started_ms;
+    metrics.bytes.inc({ source: member.kind }, length);
+    metrics.pieces.inc({ result: 'ok' });
+    metrics.piece_seconds.observe({}, ms / 1000);
+    this.#log('piece fetched', flight, { bytes: length, ms });
+  }
+
+  #failed(flight: Flight, error: unknown): void {
+    const { metrics } = this.#modules;
+    if (flight.aborted) {
+      metrics.pieces.inc({ result: 'late' });
+      return;
+    }
+    metrics.pieces.inc({ result: 'failed' });
+    const fault = this.#work.roster.failed(flight.member, error, flight.source);
+    this.#log('piece failed', flight, { fault });
+  }
+
+  /** Everything a stalling source still owes is asked for elsewhere, and nothing new is asked of it while others are left. */
+  #stalled(flight: Flight, kind: StallKind): void {
+    this.#modules.metrics.stalls.inc({ kind });
+    flight.member.slow = true;
+    for (const f of this.#flights) if (f.member === flight.member) f.stalled ??= kind;
+    this.#log('piece stalled', flight, { kind });
+    this.kick();
+  }
+
+  /** Only a sender who claims this very list is guilty of a piece that fails it. */
+  async #wrong(flight: Flight): Promise<void> {
+    const { member, source } = flight;
+    const { lists, claim, roster } = this.#work;
+    this.#modules.metrics.pieces.inc({ result: 'wrong' });
+    this.#apart.add(member.id);
+    this.#flights.delete(flight);
+    if (member.kind === 'peer' && lists.vouches(member.id, claim) === 'unknown') {
+      await lists.ask(member, this.#signal);
+    }
+    const guilty = member.kind === 'peer' && lists.vouches(member.id, claim) === 'same';
+    if (guilty) roster.fault(member, 'wrong_piece', source);
+    this.#log('piece is wrong', flight, { guilty });
+  }
+
+  #log(message: string, flight: Flight, facts: object): void {
+    const { digest } = this.#work.staged;
+    const { piece, member, reason } = flight;
+    this.#modules.logger.debug({ digest, piece, peer: member.id, reason, ...facts }, message);
+  }
+}

@@ -1,0 +1,93 @@
+import type { Clock } from '../base/clock.ts';
+import { DaemonError } from '../base/errors.ts';
+import type { PieceSource, UnverifiedPiece } from '../piece/source.ts';
+import { untilAborted } from './deadline.ts';
+import type { Assignment } from './planner.ts';
+import type { Member } from './roster.ts';
+import type { SourceLoads } from './source-loads.ts';
+import { FlightMeter, type StallKind, type StallWatch } from './stall-watch.ts';
+
+type FlightConfig = {
+  readonly first_byte_timeout_ms: number;
+  readonly min_bytes_per_second: number;
+};
+
+/** One request for one piece at one source, from the call to the bytes. Keeps loads and stall watch informed. */
+export class Flight {
+  readonly piece: number;
+  readonly length: number;
+  readonly reason: Assignment['reason'];
+  readonly member: Member;
+  /** The source that was asked; the member may have a newer one by now. */
+  readonly source: PieceSource;
+  readonly meter: FlightMeter;
+  stalled: StallKind | undefined;
+  readonly #clock: Clock;
+  readonly #loads: SourceLoads;
+  readonly #watch: StallWatch;
+  readonly #end = new AbortController();
+
+  constructor(
+    modules: { clock: Clock; loads: SourceLoads; watch: StallWatch },
+    what: { piece: number; length: number; reason: Assignment['reason']; member: Member },
+    config: FlightConfig,
+  ) {
+    this.#clock = modules.clock;
+    this.#loads = modules.loads;
+    this.#watch = modules.watch;
+    this.piece = what.piece;
+    this.length = what.length;
+    this.reason = what.reason;
+    this.member = what.member;
+    this.source = what.member.source;
+    this.meter = new FlightMeter(modules.clock.now_ms(), config);
+  }
+
+  get aborted(): boolean {
+    return this.#end.signal.aborted;
+  }
+
+  /** Ends it: the piece is here from elsewhere, or nobody wants it. */
+  abort(): void {
+    this.#end.abort(new DaemonError('cancelled', 'the piece is not wanted from this source'));
+  }
+
+  /**
+   * Fetches. Rejects at once after `abort`, even when the source does not listen to its signal, so that a hung source never holds a
+   * slot. `onBytes` gets newly received bytes, never more than `length` in all.
+   */
+  async fetch(hooks: {
+    onBytes: (bytes: number) => void;
+    onStall: (kind: StallKind) => void;
+  }): Promise<UnverifiedPiece> {
+    const { id } = this.member;
+    const { signal } = this.#end;
+    this.#loads.begin(id);
+    const unwatch = this.#watch.watch({
+      meter: this.meter,
+      source_id: id,
+      onStall: (kind) => {
+        this.stalled = kind;
+        hooks.onStall(kind);
+      },
+    });
+    const onProgress = (received: number): void => {
+      if (signal.aborted) return;
+      const grown = this.meter.progress(this.#clock.now_ms(), Math.min(received, this.length));
+      if (grown === 0) return;
+      this.#loads.touch(id);
+      hooks.onBytes(grown);
+    };
+    let bytes = 0;
+    try {
+      const fetching = this.source.fetch(this.piece, this.length, { signal, onProgress });
+      const piece = await untilAborted(fetching, signal);
+      bytes = piece.bytes.length;
+      onProgress(bytes);
+      return piece;
+    } finally {
+      unwatch();
+      this.#loads.end(id, this.meter.started_ms, bytes);
+    }
+  }
+}

@@ -1,0 +1,314 @@
+import { DaemonError } from '../../base/errors.ts';
+import { type CallModules, type CallPort, CallRunner } from '../call-runner.ts';
+import type { Route } from '../routes.ts';
+import { type CallStatus, statusOf } from '../status.ts';
+import { readUint32 } from './frames.ts';
+import { encodeLiteral, type HeaderField } from './hpack.ts';
+import { type Outbox, PREFIX_BYTES } from './outbox.ts';
+import type { RequestHead } from './request-head.ts';
+
+/**
+ * Largest request message: containerd's clients are set to 16 MiB of payload in one message, the slack is for the
+ * fields around it.
+ */
+export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 65_536;
+
+/** A status text is cut to this many characters: it must fit one HEADERS frame, percent-encoded. */
+const MAX_STATUS_TEXT = 1024;
+
+/** What a stream asks of its connection. */
+export interface StreamHost {
+  readonly modules: CallModules;
+  /** The stream has something to send: send what windows and socket allow. */
+  pump(stream: Stream): void;
+  /** `bytes` of DATA were consumed: the client may send as many more on this stream. */
+  credit(stream: Stream, bytes: number): void;
+  /** Takes `bytes` of the connection's budget for messages in the making; false when it is spent. */
+  reserve(bytes: number): boolean;
+  release(bytes: number): void;
+  runnerStarted(): void;
+  runnerSettled(): void;
+}
+
+/** One HTTP/2 stream: messages in, messages and a status out. Its connection owns the flow-control bookkeeping. */
+export class Stream implements CallPort {
+  readonly id: number;
+  readonly head: RequestHead;
+  /** Bytes of DATA the client lets us send; may be negative after a SETTINGS change (RFC 9113, 6.9.2). */
+  sendWindow: number;
+  /** Bytes of DATA we still take. */
+  receiveWindow: number;
+  /** Consumed, and not yet given back to the client. */
+  uncredited = 0;
+  /** The client has sent END_STREAM. */
+  remoteEnded = false;
+  readonly #host: StreamHost;
+  #runner: CallRunner | undefined;
+  readonly #prefix = new Uint8Array(PREFIX_BYTES);
+  #prefixHave = 0;
+  #message: Buffer | undefined;
+  #filled = 0;
+  #reserved = 0;
+  #out: Uint8Array | undefined;
+  #outPos = 0;
+  #room: (() => void) | undefined;
+  #last: Uint8Array | 'ok' | undefined;
+  #headSent = false;
+  #closed = false;
+
+  constructor(host: StreamHost, init: StreamInit) {
+    this.#host = host;
+    this.id = init.id;
+    this.head = init.head;
+    this.sendWindow = init.sendWindow;
+    this.receiveWindow = init.receiveWindow;
+  }
+
+  /** Neither message bytes nor a runner yet: the hot path may answer it. */
+  get untouched(): boolean {
+    return this.#runner === undefined && this.#prefixHave === 0 && this.#message === undefined;
+  }
+
+  /** Our side has ended, or the stream was reset: it is to be forgotten. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Something waits for windows or the socket. */
+  get hasOutput(): boolean {
+    return this.#out !== undefined || this.#last !== undefined;
+  }
+
+  /** Starts the call, so that its deadline runs and a dialogue opens. Unneeded before the hot path. */
+  start(): void {
+    if (this.#runner === undefined && !this.#closed) this.#startRunner();
+  }
+
+  /** Payload of a DATA frame. The bytes are not reused by the caller. */
+  data(bytes: Buffer, start: number, end: number): void {
+    let pos = start;
+    while (pos < end && !this.#closed) {
+      if (this.#message !== undefined) {
+        pos = this.#fill(this.#message, bytes, pos, end);
+        continue;
+      }
+      const taken = Math.min(PREFIX_BYTES - this.#prefixHave, end - pos);
+      this.#prefix.set(bytes.subarray(pos, pos + taken), this.#prefixHave);
+      this.#prefixHave += taken;
+      pos += taken;
+      if (this.#prefixHave < PREFIX_BYTES) return;
+      const length = readUint32(this.#prefix, 1);
+      if (!this.#admit(length)) return;
+      if (end - pos >= length) {
+        this.#deliver(bytes.subarray(pos, pos + length));
+        pos += length;
+      } else {
+        this.#message = Buffer.allocUnsafeSlow(length);
+        this.#filled = 0;
+      }
+    }
+  }
+
+  /** END_STREAM. `skipImmediate`: the hot path was tried. */
+  halfClose(skipImmediate = false): void {
+    this.remoteEnded = true;
+    if (this.#closed) return;
+    this.start();
+    if (this.#prefixHave > 0) {
+      this.#fail(new DaemonError('protocol_error', 'request ends within a message'));
+    } else {
+      this.#runner?.halfClose(skipImmediate);
+    }
+  }
+
+  /** The client reset the stream, or its connection is gone. */
+  abort(): void {
+    if (this.#closed) return;
+    this.#close();
+    this.#runner?.abort();
+  }
+
+  /** Ends a call from outside, with a status: the daemon shuts down. */
+  shutDown(error: DaemonError): void {
+    this.#fail(error);
+  }
+
+  send(message: Uint8Array): Promise<void> | undefined {
+    if (this.#closed) return undefined;
+    this.#out = message;
+    this.#outPos = 0;
+    this.#host.pump(this);
+    if (!this.#isSending()) return undefined;
+    return new Promise((resolve) => {
+      this.#room = resolve;
+    });
+  }
+
+  end(status: CallStatus): void {
+    if (this.#closed) return;
+    // A failure must not wait behind a message that the client does not take.
+    if (status.code !== 'ok') this.#out = undefined;
+    this.#last = status.code === 'ok' ? 'ok' : trailers(status, this.#headSent);
+    if (status.code === 'ok' && this.#out === undefined && !this.#headSent) {
+      this.#last = trailers(status, false);
+    }
+    this.#host.pump(this);
+  }
+
+  /** Answers a request that is no gRPC call. */
+  refuseHttp(status: number): void {
+    this.#last = encodeLiteral([[':status', String(status)]]);
+    this.#host.pump(this);
+  }
+
+  taken(bytes: number): void {
+    this.#release(bytes);
+    this.#host.credit(this, bytes + PREFIX_BYTES);
+  }
+
+  /** Moves output into the outbox as far as the windows go; gives how many bytes of DATA that were. */
+  write(outbox: Outbox, connectionWindow: number, maxFrame: number): number {
+    let used = 0;
+    const out = this.#out;
+    if (out !== undefined) {
+      if (!this.#headSent) {
+        outbox.responseHead(this.id);
+        this.#headSent = true;
+      }
+      const total = out.length + PREFIX_BYTES;
+      while (this.#outPos < total && !outbox.blocked) {
+        const left = total - this.#outPos;
+        const count = Math.min(left, maxFrame, connectionWindow - used, this.sendWindow);
+        if (count <= 0) break;
+        outbox.data(this.id, out, this.#outPos, count);
+        this.#outPos += count;
+        this.sendWindow -= count;
+        used += count;
+      }
+      if (this.#outPos < total) return used;
+      this.#out = undefined;
+      this.#wake();
+    }
+    if (this.#last !== undefined) {
+      if (this.#last === 'ok') outbox.okTrailers(this.id);
+      else outbox.end(this.id, this.#last);
+      this.#close();
+    }
+    return used;
+  }
+
+  #isSending(): boolean {
+    return this.#out !== undefined;
+  }
+
+  #fill(message: Buffer, bytes: Buffer, pos: number, end: number): number {
+    const count = Math.min(message.length - this.#filled, end - pos);
+    bytes.copy(message, this.#filled, pos, pos + count);
+    this.#filled += count;
+    if (this.#filled === message.length) {
+      this.#message = undefined;
+      this.#deliver(message);
+    }
+    return pos + count;
+  }
+
+  #admit(length: number): boolean {
+    this.start();
+    if (this.#prefix[0] !== 0) {
+      this.#fail(new DaemonError('unimplemented', 'compressed messages are not taken'));
+    } else if (length > MAX_MESSAGE_BYTES) {
+      this.#fail(
+        new DaemonError('resource_exhausted', `request message of ${length} bytes is too large`),
+      );
+    } else if (!this.#host.reserve(length)) {
+      this.#fail(
+        new DaemonError('resource_exhausted', 'too many bytes of unfinished requests; try again'),
+      );
+    } else {
+      this.#reserved += length;
+      return true;
+    }
+    return false;
+  }
+
+  #deliver(message: Uint8Array): void {
+    this.#prefixHave = 0;
+    this.#runner?.message(message);
+  }
+
+  #fail(error: DaemonError): void {
+    this.start();
+    this.#runner?.fail(error);
+  }
+
+  #startRunner(): void {
+    const { route } = this.head;
+    if (route === undefined) {
+      this.#host.modules.routes.ended(undefined, 'unimplemented');
+      this.end(statusOf('unimplemented', 'this method does not exist here'));
+      return;
+    }
+    this.#runner = this.#newRunner(route);
+    this.#runner.start();
+  }
+
+  #newRunner(route: Route): CallRunner {
+    const { namespace, timeout_ms } = this.head;
+    const settled = (): void => this.#host.runnerSettled();
+    this.#host.runnerStarted();
+    return new CallRunner(this.#host.modules, { route, namespace, timeout_ms, settled }, this);
+  }
+
+  #close(): void {
+    this.#closed = true;
+    this.#out = undefined;
+    this.#last = undefined;
+    this.#message = undefined;
+    this.#release(this.#reserved);
+    this.#wake();
+  }
+
+  #release(bytes: number): void {
+    const released = Math.min(bytes, this.#reserved);
+    this.#reserved -= released;
+    if (released > 0) this.#host.release(released);
+  }
+
+  #wake(): void {
+    const room = this.#room;
+    this.#room = undefined;
+    room?.();
+  }
+}
+
+export type StreamInit = {
+  readonly id: number;
+  readonly head: RequestHead;
+  readonly sendWindow: number;
+  readonly receiveWindow: number;
+};
+
+/** Trailers, with the response headers in front where none were sent ("Trailers-Only"). */
+function trailers(status: CallStatus, headSent: boolean): Buffer {
+  const fields: HeaderField[] = headSent
+    ? []
+    : [
+        [':status', '200'],
+        ['content-type', 'application/grpc'],
+      ];
+  fields.push(['grpc-status', String(status.grpc)]);
+  if (status.message !== '') fields.push(['grpc-message', percentEncode(status.message)]);
+  return encodeLiteral(fields);
+}
+
+/** As the gRPC protocol has it for `grpc-message`: UTF-8, with everything but printable ASCII and '%' escaped. */
+export function percentEncode(text: string): string {
+  let encoded = '';
+  for (const octet of Buffer.from(text.slice(0, MAX_STATUS_TEXT), 'utf8')) {
+    encoded +=
+      octet >= 0x20 && octet <= 0x7e && octet !== 0x25
+        ? String.fromCharCode(octet)
+        : `%${octet.toString(16).toUpperCase().padStart(2, '0')}`;
+  }
+  return encoded;
+}

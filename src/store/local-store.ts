@@ -1,0 +1,223 @@
+import type { Clock } from '../base/clock.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { Logger } from '../ops/logger.ts';
+import type { MetricRegister } from '../ops/register.ts';
+import type { PieceList } from '../piece/piece-list.ts';
+import { LocalCatalog } from './blob-catalog.ts';
+import { BlobIndex, type SharedEvent } from './blob-index.ts';
+import { BlobPlacement } from './blob-placement.ts';
+import { BlobReaders } from './blob-readers.ts';
+import { BlobRemoval } from './blob-removal.ts';
+import { scanBlobs } from './blob-scan.ts';
+import type { BlobInfo, BlobReader, BlobStore, IngestStatus } from './blob-store.ts';
+import { CacheBudget } from './cache-budget.ts';
+import { CacheMarks } from './cache-marks.ts';
+import { Chores } from './chores.ts';
+import { Disk, type FreeBytes } from './disk.ts';
+import { LocalIngests } from './ingest-area.ts';
+import type { Labels } from './labels.ts';
+import { ListBackfill } from './list-backfill.ts';
+import type { LocalIngest } from './local-ingest.ts';
+import { type LostBlob, LostBlobs } from './lost-blobs.ts';
+import { createStoreMetrics } from './metrics.ts';
+import { PieceLists } from './piece-lists.ts';
+import { Quarantine } from './quarantine.ts';
+import { SharedPieces } from './shared-pieces.ts';
+import type { LocalStaged } from './staged-blob.ts';
+import { LocalStaging } from './staging-area.ts';
+import type { StoreConfig } from './store-config.ts';
+import { StoreLayout } from './store-layout.ts';
+import { StoreLock } from './store-lock.ts';
+
+export type StoreModules = {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly register: MetricRegister;
+  /** For tests: what statfs would say. */
+  readonly free?: FreeBytes;
+};
+
+/**
+ * The store on disk, in containerd's own layout and directory, so that containerd's built-in store and this one can take
+ * turns and lose nothing. `open` scans by `stat` alone; `run` does what needs reading, in the background.
+ */
+export class LocalStore implements BlobStore, AsyncDisposable {
+  readonly #parts: Parts;
+
+  private constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Opens the store and takes its lock. `failed_precondition`: another daemon has it, the content directory is missing, or the
+   * directories lie on different file systems. `permission_denied`: one of them cannot be written.
+   */
+  static async open(
+    modules: StoreModules,
+    config: StoreConfig,
+    { signal }: { signal: AbortSignal },
+  ): Promise<LocalStore> {
+    const layout = StoreLayout.prepare(config);
+    await using cleanup = new AsyncDisposableStack();
+    cleanup.use(await StoreLock.take(config.state_directory));
+    // The same directory twice would be a lock against ourselves; StoreLayout keeps the two apart by name only.
+    if (config.work_directory !== config.state_directory) {
+      cleanup.use(await StoreLock.take(config.work_directory));
+    }
+    layout.wipeStaging();
+    const parts = await assemble({ ...modules, layout, signal }, config);
+    cleanup.defer(() => close(parts));
+    await parts.disk.refresh();
+    parts.index.setSharing(!parts.disk.low);
+    return new LocalStore({ ...parts, locks: cleanup.move() });
+  }
+
+  /** Background work until the signal fires: free space, running hashes of found ingests, missing piece lists. Rejects only on a fault. */
+  async run({ signal }: { signal: AbortSignal }): Promise<void> {
+    const { ingests, backfill, disk, budget, index } = this.#parts;
+    const look = (): void => {
+      budget.enforce();
+      index.setSharing(!disk.low);
+    };
+    try {
+      const watch = disk.watch(look, signal);
+      await Promise.all([watch, ingests.rehash(signal), backfill.run(signal)]);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  /** Memory. How much is here, for people; walks all blobs. */
+  usage(): {
+    readonly owned_count: number;
+    readonly owned_bytes: number;
+    readonly cache_count: number;
+    readonly cache_bytes: number;
+  } {
+    const { index } = this.#parts;
+    let bytes = 0;
+    for (const entry of index.entries()) bytes += entry.size_bytes;
+    return {
+      owned_count: index.size - index.cache_count,
+      owned_bytes: bytes - index.cache_bytes,
+      cache_count: index.cache_count,
+      cache_bytes: index.cache_bytes,
+    };
+  }
+
+  /** Resolves when every blob here now has its piece list or was found damaged, given that `run` runs. */
+  listed(): Promise<void> {
+    return this.#parts.backfill.idle;
+  }
+
+  /** Owned blobs that were found damaged and are not back yet. containerd does not pull them again by itself. */
+  lost(): Iterable<LostBlob> {
+    return this.#parts.lost.all();
+  }
+
+  /** Calls `listener` for each blob that becomes lost. Returns the unsubscribe function. */
+  onLost(listener: (blob: LostBlob) => void): () => void {
+    return this.#parts.lost.onLost(listener);
+  }
+
+  info(digest: Digest): BlobInfo | undefined {
+    return this.#parts.catalog.info(digest);
+  }
+  adopt(digest: Digest): BlobInfo | undefined {
+    return this.#parts.catalog.adopt(digest);
+  }
+  list(): Iterable<BlobInfo> {
+    return this.#parts.catalog.list();
+  }
+  update(digest: Digest, labels: Labels, mode: 'replace' | 'merge'): Promise<BlobInfo> {
+    return this.#parts.catalog.update(digest, labels, mode);
+  }
+  delete(digest: Digest): Promise<void> {
+    return this.#parts.catalog.delete(digest);
+  }
+  open(digest: Digest): Promise<BlobReader> {
+    return this.#parts.catalog.open(digest);
+  }
+  opened(digest: Digest): BlobReader | undefined {
+    return this.#parts.catalog.opened(digest);
+  }
+  ingest(ref: string, options: { total_bytes: number; expected?: Digest }): Promise<LocalIngest> {
+    return this.#parts.ingests.ingest(ref, options);
+  }
+  status(ref: string): IngestStatus | undefined {
+    return this.#parts.ingests.status(ref);
+  }
+  statuses(): Iterable<IngestStatus> {
+    return this.#parts.ingests.statuses();
+  }
+  abort(ref: string): Promise<void> {
+    return this.#parts.ingests.abort(ref);
+  }
+  stage(digest: Digest, size_bytes: number): Promise<LocalStaged> {
+    return this.#parts.staging.stage(digest, size_bytes);
+  }
+  shared(): Iterable<Digest> {
+    return this.#parts.pieces.shared();
+  }
+  onShared(listener: (event: SharedEvent) => void): () => void {
+    return this.#parts.pieces.onShared(listener);
+  }
+  pieceList(digest: Digest): Promise<PieceList> {
+    return this.#parts.pieces.pieceList(digest);
+  }
+  readPiece(digest: Digest, index: number): Promise<Uint8Array> {
+    return this.#parts.pieces.readPiece(digest, index);
+  }
+
+  /** Ends staged blobs, finishes small file work, closes files and gives the lock back. Writers and `run` must have ended. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#parts.locks.disposeAsync();
+  }
+}
+
+type Parts = Awaited<ReturnType<typeof assemble>> & { readonly locks: AsyncDisposableStack };
+
+async function assemble(
+  modules: StoreModules & { layout: StoreLayout; signal: AbortSignal },
+  config: StoreConfig,
+) {
+  const { clock, layout, free, register } = modules;
+  const logger = modules.logger.child({ room: 'store' });
+  const index = new BlobIndex({ logger });
+  const marks = new CacheMarks({ files: layout.marks, logger }, config);
+  await scanBlobs({ layout, index, marks, logger }, modules.signal);
+  const metrics = createStoreMetrics(register, {
+    blobs: () => ({ owned: index.size - index.cache_count, cache: index.cache_count }),
+    cacheBytes: () => index.cache_bytes,
+  });
+  const pathOf = (digest: Digest): string => layout.blob(digest);
+  const chores = new Chores({ logger });
+  const readers = new BlobReaders({ pathOf }, config);
+  const lists = new PieceLists({ files: layout.pieces, pathOf });
+  const lost = new LostBlobs({ files: layout.lost });
+  const quarantine = new Quarantine({ layout, logger });
+  const disk = new Disk(
+    { clock, logger, free },
+    { directory: layout.blobs, disk_floor_bytes: config.disk_floor_bytes },
+  );
+  const shared = { index, lists, readers, lost, layout, chores, logger, metrics, clock, marks };
+  const removal = new BlobRemoval({ ...shared, quarantine });
+  const budget = new CacheBudget({ ...shared, removal, disk }, config);
+  const catalog = new LocalCatalog({ ...shared, removal, budget });
+  const placement = new BlobPlacement(shared);
+  const backfill = new ListBackfill({ ...shared, removal }, config);
+  const pieces = new SharedPieces({ ...shared, removal }, (digest) => backfill.enqueue(digest));
+  const ingests = new LocalIngests({ ...shared, catalog, placement, budget });
+  const staging = new LocalStaging({ ...shared, catalog, placement, disk }, config);
+  return {
+    ...{ index, marks, disk, chores, readers, lost, budget },
+    ...{ catalog, backfill, pieces, ingests, staging },
+  };
+}
+
+async function close(parts: Omit<Parts, 'locks'>): Promise<void> {
+  await parts.staging.closeAll();
+  await parts.chores.finished();
+  await parts.readers.closeAll();
+  parts.marks.seal();
+}

@@ -1,0 +1,168 @@
+/**
+ * Server CPU per 32 KiB Read: grpc-js, node:http2 and our own HTTP/2 server, on a unix socket, each in a process of its
+ * own and asked by one client process. Prints microseconds and ratios. `node.sh test/bench/read-cost.ts [CALLS]`
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import {
+  type ClientHttp2Session,
+  connect as connectHttp2,
+  createServer as createHttp2Server,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import { connect as netConnect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { PrometheusRegister } from '../../src/ops/register.ts';
+import { listen } from '../../src/rpc/listen.ts';
+import type { ServiceTable } from '../../src/rpc/service.ts';
+import { MemoryLogger } from '../fakes/memory-logger.ts';
+
+const PATH = '/layerswarm.bench.Blobs/Read';
+const READ_BYTES = 32 * 1024;
+const SERVERS = ['grpc-js', 'node-http2', 'h2'] as const;
+type ServerKind = (typeof SERVERS)[number];
+type Cpu = { readonly user: number; readonly system: number };
+
+/** `data = 1` of a ReadContentResponse-like message: tag and length, then the view of a blob's bytes. */
+const MESSAGE_HEAD = Buffer.from([0x12, 0x80, 0x80, 0x02]);
+const BLOB = Buffer.alloc(READ_BYTES * 64, 'layer');
+/** A request as containerd makes it: a digest and two numbers. */
+const REQUEST = Buffer.concat([
+  Buffer.from([0x0a, 71]),
+  Buffer.from(`sha256:${'a'.repeat(64)}`),
+  Buffer.from([0x10, 0x80, 0x80, 0x80, 0x10, 0x18, 0x80, 0x80, 0x02]),
+]);
+
+let turn = 0;
+
+function readParts(): readonly Uint8Array[] {
+  turn = (turn + 1) % 64;
+  return [MESSAGE_HEAD, BLOB.subarray(turn * READ_BYTES, (turn + 1) * READ_BYTES)];
+}
+
+const table: ServiceTable = new Map([
+  [
+    PATH,
+    {
+      kind: 'server_stream',
+      decode: (bytes: Uint8Array) => bytes,
+      encode: (bytes: Uint8Array) => bytes,
+      handle: () => [Buffer.concat(readParts())],
+      immediate: () => readParts(),
+    },
+  ],
+]);
+
+/** The least that node:http2 can do: one write of the whole message, then trailers. */
+function serveHttp2(stream: ServerHttp2Stream): void {
+  stream.on('error', () => undefined);
+  stream.once('data', () => {
+    stream.respond(
+      { ':status': 200, 'content-type': 'application/grpc' },
+      { waitForTrailers: true },
+    );
+    stream.once('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+    const parts = readParts();
+    const prefix = Buffer.alloc(5);
+    prefix.writeUInt32BE(READ_BYTES + MESSAGE_HEAD.length, 1);
+    stream.end(Buffer.concat([prefix, ...parts]));
+  });
+}
+
+async function serve(kind: ServerKind, path: string): Promise<void> {
+  if (kind === 'node-http2') {
+    createHttp2Server().on('stream', serveHttp2).listen(path);
+  } else {
+    await listen(
+      { table, logger: new MemoryLogger(), register: new PrometheusRegister(), server: kind },
+      { socket_path: path },
+    );
+  }
+  process.on('message', () => process.send?.(process.cpuUsage()));
+  process.send?.(process.cpuUsage());
+}
+
+/** One call in the least a client can do; the figures are the server's, the client only has to be quick. */
+function read(session: ClientHttp2Session): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': PATH,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      'containerd-namespace': 'k8s.io',
+    });
+    let bytes = 0;
+    stream.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+    });
+    stream.on('error', reject);
+    stream.on('end', () => {
+      if (bytes === READ_BYTES + MESSAGE_HEAD.length + 5) resolve();
+      else reject(new Error(`answer of ${bytes} bytes`));
+    });
+    const prefix = Buffer.alloc(5);
+    prefix.writeUInt32BE(REQUEST.length, 1);
+    stream.end(Buffer.concat([prefix, REQUEST]));
+  });
+}
+
+async function cpuOf(server: ChildProcess): Promise<number> {
+  const answered = once(server, 'message');
+  server.send('cpu');
+  const [cpu] = (await answered) as [Cpu];
+  return cpu.user + cpu.system;
+}
+
+async function measure(kind: ServerKind, path: string, calls: number): Promise<number> {
+  const server = fork(import.meta.filename, ['--serve', kind, path]);
+  try {
+    await once(server, 'message');
+    const session = connectHttp2('http://localhost', {
+      createConnection: () => netConnect(path),
+      settings: { initialWindowSize: 1 << 20 },
+    });
+    for (let i = 0; i < 500; i++) await read(session);
+    const before = await cpuOf(server);
+    for (let i = 0; i < calls; i++) await read(session);
+    const used = (await cpuOf(server)) - before;
+    session.destroy();
+    return used / calls;
+  } finally {
+    server.kill('SIGKILL');
+    await once(server, 'exit');
+  }
+}
+
+async function main(): Promise<void> {
+  const calls = Number(process.argv[2] ?? 8000);
+  const directory = mkdtempSync(`${tmpdir()}/read-cost-`);
+  try {
+    const figures = new Map<ServerKind, number[]>();
+    // Interleaved, so that a busy moment of the machine does not hit one of them only.
+    for (let round = 0; round < 3; round++) {
+      for (const kind of SERVERS) {
+        const us = await measure(kind, `${directory}/${kind}-${round}.sock`, calls);
+        figures.set(kind, [...(figures.get(kind) ?? []), us]);
+      }
+    }
+    const median = (kind: ServerKind): number =>
+      (figures.get(kind) ?? []).sort((a, b) => a - b)[1] ?? Number.NaN;
+    for (const kind of SERVERS) {
+      const us = median(kind);
+      process.stdout.write(
+        `${kind.padEnd(11)} ${us.toFixed(1).padStart(7)} us CPU per Read, ` +
+          `${(us / median('h2')).toFixed(2)} x h2\n`,
+      );
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+if (process.argv[2] === '--serve') {
+  await serve(process.argv[3] as ServerKind, String(process.argv[4]));
+} else {
+  await main();
+}

@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { hasCode } from '../../src/base/errors.ts';
+import { digestOf } from '../../src/oci/digest.ts';
+import { pieceCount, pieceLength, pieceOffset } from '../../src/piece/layout.ts';
+import { isWellFormed } from '../../src/piece/piece-list.ts';
+import type { PieceSource } from '../../src/piece/source.ts';
+import { listOf } from '../fakes/scripted-source.ts';
+
+/** A source under test. `silent` accepts requests and never answers. Dispose it to end what stands behind it. */
+type SourceUnderTest = AsyncDisposable & { readonly source: PieceSource };
+
+/** Makes a source for `bytes` whose holder has it whole, does not have it, is busy, or accepts requests and stays silent. */
+export type OpenSource = (
+  state: 'whole' | 'missing' | 'busy' | 'silent',
+  bytes: Uint8Array,
+) => Promise<SourceUnderTest>;
+
+/** Two and a half pieces whose bytes differ from piece to piece. */
+function blob(): Uint8Array {
+  const bytes = new Uint8Array(2.5 * 4 * 1024 * 1024);
+  for (let i = 0; i < bytes.length; i += 997) bytes[i] = (i >> 12) & 0xff;
+  return bytes;
+}
+
+const never = new AbortController().signal;
+
+/** Behaviours every PieceSource shows. Run it on the fake and on each real one. */
+export function pieceSourceSuite(name: string, open: OpenSource): void {
+  const bytes = blob();
+  const digest = digestOf(bytes);
+  const last = pieceCount(bytes.length) - 1;
+
+  describe(`${name} as a PieceSource`, () => {
+    it('gives the piece list of the blob', async () => {
+      await using s = await open('whole', bytes);
+      const list = await s.source.list({ max_pieces: last + 1, signal: never });
+      assert.equal(isWellFormed(list), true);
+      assert.deepEqual(
+        { ...list, digests: Buffer.from(list.digests) },
+        { ...listOf(digest, bytes), digests: Buffer.from(listOf(digest, bytes).digests) },
+      );
+    });
+
+    it('refuses a list with more entries than it may take', async () => {
+      await using s = await open('whole', bytes);
+      await assert.rejects(s.source.list({ max_pieces: last, signal: never }));
+    });
+
+    it('gives every piece with its index and exact length, the short last one too', async () => {
+      await using s = await open('whole', bytes);
+      for (let index = 0; index <= last; index++) {
+        const length = pieceLength(bytes.length, index);
+        const piece = await s.source.fetch(index, length, { signal: never });
+        assert.equal(piece.index, index);
+        const want = bytes.subarray(pieceOffset(index), pieceOffset(index) + length);
+        assert.equal(Buffer.compare(piece.bytes, want), 0);
+      }
+    });
+
+    it('gives bytes that belong to the caller', async () => {
+      await using s = await open('whole', bytes);
+      const length = pieceLength(bytes.length, 0);
+      const first = await s.source.fetch(0, length, { signal: never });
+      first.bytes.fill(255);
+      const second = await s.source.fetch(0, length, { signal: never });
+      assert.equal(Buffer.compare(second.bytes, bytes.subarray(0, length)), 0);
+    });
+
+    it('reports progress that grows up to the length', async () => {
+      await using s = await open('whole', bytes);
+      const length = pieceLength(bytes.length, 0);
+      const seen: number[] = [];
+      const onProgress = (n: number): void => void seen.push(n);
+      await s.source.fetch(0, length, { signal: never, onProgress });
+      assert.deepEqual(
+        seen,
+        seen.toSorted((a, b) => a - b),
+      );
+      assert.equal((seen.at(-1) ?? 0) <= length, true);
+    });
+
+    it('serves as many requests at once as its depth says', async () => {
+      await using s = await open('whole', bytes);
+      assert.equal(s.source.depth >= 1, true);
+      const length = pieceLength(bytes.length, last);
+      const asked = Array.from({ length: s.source.depth }, () =>
+        s.source.fetch(last, length, { signal: never }),
+      );
+      for (const piece of await Promise.all(asked)) assert.equal(piece.bytes.length, length);
+    });
+
+    it('ends a request when its signal fires', async () => {
+      await using s = await open('silent', bytes);
+      const end = new AbortController();
+      const asked = s.source.fetch(0, pieceLength(bytes.length, 0), { signal: end.signal });
+      end.abort();
+      await assert.rejects(asked);
+    });
+
+    it('refuses a request whose signal has fired already', async () => {
+      await using s = await open('whole', bytes);
+      await assert.rejects(s.source.fetch(0, 1, { signal: AbortSignal.abort() }));
+      await assert.rejects(s.source.list({ max_pieces: 9, signal: AbortSignal.abort() }));
+    });
+
+    it('says not_found for a blob its holder does not have', async () => {
+      await using s = await open('missing', bytes);
+      const missing = (e: unknown): boolean => hasCode(e, 'not_found');
+      await assert.rejects(s.source.list({ max_pieces: 9, signal: never }), missing);
+      await assert.rejects(
+        s.source.fetch(0, pieceLength(bytes.length, 0), { signal: never }),
+        missing,
+      );
+    });
+
+    it('says unavailable for a piece while its holder is busy', async () => {
+      await using s = await open('busy', bytes);
+      await assert.rejects(
+        s.source.fetch(0, pieceLength(bytes.length, 0), { signal: never }),
+        (e: unknown) => hasCode(e, 'unavailable'),
+      );
+    });
+  });
+}

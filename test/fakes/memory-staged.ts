@@ -1,0 +1,86 @@
+import { DaemonError } from '../../src/base/errors.ts';
+import type { Digest } from '../../src/oci/digest.ts';
+import { pieceCount, pieceLength, pieceOffset } from '../../src/piece/layout.ts';
+import type { VerifiedPiece } from '../../src/piece/verified-piece.ts';
+import type { BlobInfo, StagedBlob } from '../../src/store/blob-store.ts';
+import { attempt, digestLike, type MemoryStore } from './memory-store.ts';
+
+/** The fake store's working copy. */
+export class MemoryStaged implements StagedBlob {
+  readonly digest: Digest;
+  readonly size_bytes: number;
+  readonly #store: MemoryStore;
+  readonly #bytes: Uint8Array;
+  readonly #written = new Set<number>();
+  #prefix_pieces = 0;
+  #closed = false;
+
+  constructor(store: MemoryStore, digest: Digest, size_bytes: number) {
+    this.#store = store;
+    this.digest = digest;
+    this.size_bytes = size_bytes;
+    this.#bytes = new Uint8Array(size_bytes);
+  }
+
+  get prefix_bytes(): number {
+    return Math.min(this.size_bytes, pieceOffset(this.#prefix_pieces));
+  }
+
+  has(index: number): boolean {
+    return this.#written.has(index);
+  }
+
+  /** A copy of the contiguous prefix. */
+  prefix(): Uint8Array {
+    return this.#bytes.slice(0, this.prefix_bytes);
+  }
+
+  write(piece: VerifiedPiece): Promise<void> {
+    return attempt(() => {
+      this.#open();
+      const { index, bytes } = piece;
+      if (bytes.length === 0 || bytes.length !== pieceLength(this.size_bytes, index)) {
+        throw new DaemonError('invalid_argument', `piece ${index} has a wrong length`);
+      }
+      if (this.#store.full) throw new DaemonError('resource_exhausted', 'no space left');
+      if (this.#written.has(index)) return;
+      this.#bytes.set(bytes, pieceOffset(index));
+      this.#written.add(index);
+      while (this.#written.has(this.#prefix_pieces)) this.#prefix_pieces++;
+    });
+  }
+
+  publish(): Promise<BlobInfo> {
+    return attempt(() => {
+      this.#open();
+      if (this.#written.size !== pieceCount(this.size_bytes)) {
+        throw new DaemonError('failed_precondition', `blob ${this.digest} is not complete yet`);
+      }
+      this.close();
+      if (digestLike(this.digest, this.#bytes) !== this.digest) {
+        throw new DaemonError('data_loss', `staged bytes are not blob ${this.digest}`);
+      }
+      return this.#store.addBlob(this.digest, this.#bytes, 'cache', {});
+    });
+  }
+
+  /** Frees the digest; idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#store.unstage(this.digest);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    return Promise.resolve();
+  }
+
+  #open(): void {
+    if (this.#closed) {
+      throw new DaemonError('not_found', `the staged copy of ${this.digest} is gone`, {
+        digest: this.digest,
+      });
+    }
+  }
+}

@@ -1,0 +1,224 @@
+// Pulls that something happens to: holders die, peers lie, clients give up, the daemon is killed.
+import assert from 'node:assert/strict';
+import { readdir, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { test } from 'node:test';
+import { layerBytes } from '../fixtures/image.ts';
+import { PIECE_BYTES } from '../../src/piece/layout.ts';
+import {
+  assertHonestDisk,
+  assertRight,
+  midPull,
+  pullRight,
+  rateFor,
+  spaceOf,
+  trafficOf,
+} from './pull-bench.ts';
+import type { Client, PullBench } from './pull-bench.ts';
+import type { SwarmNode } from './swarm-lab.ts';
+import { until, untilTrue } from './wait.ts';
+
+const LIAR = resolve(import.meta.dirname, 'liar.ts');
+/** Pieces under way when a client or holder goes: they may have to come again. */
+const IN_FLIGHT_BYTES = 16 * PIECE_BYTES;
+
+let extra_hosts = 0;
+
+/** Registers the scenarios of one client; they use one bench one after the other. */
+export function faultScenarios(client: Client, bench: () => PullBench): void {
+  test(`${client}: the only holder dies in mid pull and the registry gives exactly the rest`, async () => {
+    const { lab, a, b, app } = bench();
+    await bench().ready();
+    const before = await trafficOf(b);
+    await a.host.shape({ rate_bits: rateFor(app, 8) });
+    const pull = b.containerd.pull(app.ref, { client });
+    pull.catch(() => undefined);
+    await midPull(b, app);
+    await a.daemon.crash();
+    try {
+      await pull;
+      await assertRight(b, app, spaceOf(client));
+      const gets = await lab.registry.layerGets(app.image);
+      const resumed = gets.filter((get) => get.status === 206);
+      assert.notEqual(resumed.length, 0, 'no layer was resumed with a Range request');
+      for (const layer of app.image.layers) {
+        const mine = gets.filter((get) => get.path.endsWith(layer.digest));
+        assert.ok(mine.length <= 1, `${mine.length} requests for one layer`);
+        const [get] = mine;
+        if (get === undefined) continue;
+        const given = layer.size - get.bytes;
+        assert.equal(get.status, given > 0 ? 206 : 200);
+        assert.equal(given % PIECE_BYTES, 0, `${given} bytes of ${layer.digest} were given`);
+      }
+      // What containerd wrote to us is what it got from the registry: nothing came twice, nothing was left out.
+      const written = (await trafficOf(b)).written - before.written;
+      const fetched = await lab.registry.layerBytes(app.image);
+      assert.ok(
+        written >= fetched && written < fetched + 100_000,
+        `${written} written, ${fetched} fetched`,
+      );
+    } finally {
+      await a.daemon.reborn();
+    }
+  });
+
+  test(`${client}: one of two holders dies in mid layer and the other gives the rest, not the registry`, async () => {
+    const { lab, a, b, app } = bench();
+    const c = await lab.addNode(`c${++extra_hosts}`, { seeds: [app.image] });
+    try {
+      await bench().readyWith(c);
+      await a.host.shape({ rate_bits: rateFor(app, 12) });
+      await c.host.shape({ rate_bits: rateFor(app, 12) });
+      const pull = b.containerd.pull(app.ref, { client });
+      pull.catch(() => undefined);
+      await midPull(b, app);
+      await a.daemon.crash();
+      await c.host.shape({});
+      await pull;
+      await assertRight(b, app, spaceOf(client));
+      assert.deepEqual(await lab.registry.layerGets(app.image), []);
+    } finally {
+      await c.daemon.stop();
+      await a.daemon.reborn();
+    }
+  });
+
+  for (const mode of ['piece', 'list'] as const) {
+    test(`${client}: a peer that lies about its ${mode}s is banned and the pull is right`, async () => {
+      const { lab, b, app } = bench();
+      const liar = await liarNode(bench(), mode, app);
+      try {
+        await bench().readyWith(liar);
+        await pullRight(b, app, client);
+        assert.deepEqual(await lab.registry.layerGets(app.image), []);
+        await banned(b);
+      } finally {
+        await liar.daemon.stop();
+        await b.daemon.restart();
+      }
+    });
+  }
+
+  test(`${client}: when only a liar has the image the registry gives it`, async () => {
+    const { lab, b, solo } = bench();
+    const liar = await liarNode(bench(), 'list', solo);
+    try {
+      await bench().readyWith(liar);
+      await pullRight(b, solo, client);
+      assert.notEqual((await lab.registry.layerGets(solo.image)).length, 0);
+      await banned(b);
+    } finally {
+      await liar.daemon.stop();
+      await b.daemon.restart();
+    }
+  });
+
+  test(`${client}: a cancelled pull goes on in the background and the retry joins it`, async () => {
+    const { lab, a, b, app } = bench();
+    await bench().ready();
+    const before = await trafficOf(b);
+    await a.host.shape({ rate_bits: rateFor(app, 8) });
+    const client_gone = new AbortController();
+    const first = b.containerd.pull(app.ref, { client, signal: client_gone.signal });
+    first.catch(() => undefined);
+    await midPull(b, app);
+    client_gone.abort();
+    await assert.rejects(first);
+    await a.host.shape({});
+    await pullRight(b, app, client);
+    assert.deepEqual(await lab.registry.layerGets(app.image), []);
+    const peers = (await trafficOf(b)).peers - before.peers;
+    const twice = peers - layerBytes(app.image);
+    assert.ok(twice < IN_FLIGHT_BYTES, `${twice} bytes came twice`);
+  });
+
+  test(`${client}: the daemon is killed in mid pull, and after its restart a retry is right`, async () => {
+    const { lab, a, b, app } = bench();
+    await bench().ready();
+    await a.host.shape({ rate_bits: rateFor(app, 8) });
+    const gone = new AbortController();
+    const first = b.containerd.pull(app.ref, { client, signal: gone.signal });
+    first.catch(() => undefined);
+    await midPull(b, app);
+    await b.daemon.crash();
+    await b.daemon.restart();
+    // containerd may fail the pull or go on asking the daemon; the client's end is the same for both.
+    gone.abort();
+    await first.catch(() => undefined);
+    await a.host.shape({});
+    await lab.meshed(b, { peers: 1, holders: [a], blobs: 2 });
+    await pullRight(b, app, client);
+    assert.deepEqual(await lab.registry.layerGets(app.image), []);
+  });
+
+  test(`${client}: the daemon is killed while the registry writes, and the retry resumes where it was`, async () => {
+    const { lab, b, solo } = bench();
+    await bench().ready();
+    const large = solo.image.layers.reduce((most, layer) =>
+      layer.size > most.size ? layer : most,
+    );
+    await lab.hub.shape({ rate_bits: rateFor(solo, 6) });
+    try {
+      const gone = new AbortController();
+      const first = b.containerd.pull(solo.ref, { client, signal: gone.signal });
+      first.catch(() => undefined);
+      await untilTrue('bytes of the large layer on disk', async () => {
+        return (await ingestBytes(b, large.size)) > large.size / 3;
+      });
+      await b.daemon.crash();
+      const kept = await ingestBytes(b, large.size);
+      gone.abort();
+      await first.catch(() => undefined);
+      await untilTrue('the end of the first requests', async () => {
+        const gets = await lab.registry.layerGets(solo.image);
+        return gets.some((get) => get.path.endsWith(large.digest));
+      });
+      await lab.registry.forget();
+      await lab.hub.shape({});
+      await b.daemon.restart();
+      await pullRight(b, solo, client);
+      const gets = await lab.registry.layerGets(solo.image);
+      const mine = gets.filter((get) => get.path.endsWith(large.digest));
+      assert.deepEqual(
+        mine.map((get) => [get.status, get.bytes]),
+        [[206, large.size - kept]],
+      );
+    } finally {
+      await lab.hub.shape({});
+    }
+  });
+}
+
+/** A host whose only program hands out wrong bytes of `pushed`. */
+async function liarNode(
+  { lab }: PullBench,
+  mode: 'piece' | 'list',
+  pushed: PullBench['app'],
+): Promise<SwarmNode> {
+  return lab.addNode(`liar${++extra_hosts}`, {
+    seeds: [pushed.image],
+    program: [process.execPath, '--disable-warning=ExperimentalWarning', LIAR, mode],
+  });
+}
+
+/** B has exactly one ban, `status --json` shows it, and nothing wrong is among its blobs. */
+async function banned(b: SwarmNode): Promise<void> {
+  const bans = await until('a ban', async () => {
+    const status = (await b.daemon.statusJson()) as { swarm?: { bans?: unknown[] } };
+    const list = status.swarm?.bans ?? [];
+    return list.length > 0 ? list : undefined;
+  });
+  assert.equal(bans.length, 1);
+  await assertHonestDisk(b);
+}
+
+/** Size of the unfinished ingest that will be `total` bytes long; 0 when there is none. */
+async function ingestBytes(node: SwarmNode, total: number): Promise<number> {
+  const root = join(node.content_dir, 'ingest');
+  let most = 0;
+  for (const name of await readdir(root).catch(() => [])) {
+    const { size } = await stat(join(root, name, 'data')).catch(() => ({ size: 0 }));
+    if (size <= total) most = Math.max(most, size);
+  }
+  return most;
+}

@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import { after, suite, test } from 'node:test';
+import { LabDaemon } from './daemon.ts';
+import type { LabHost } from './host.ts';
+import { LabNetwork } from './netns.ts';
+import { residueOf } from './residue.ts';
+
+const NOTHING = { namespaces: [], processes: [], mounts: [], directories: [], cgroups: [] };
+const ECHO = `
+const udp = require('node:dgram').createSocket('udp4');
+udp.on('message', (text, from) => udp.send(text, from.port, from.address));
+udp.bind(9000, () => require('node:net').createServer((c) => c.pipe(c)).listen(9000, () =>
+  require('node:fs').writeFileSync(process.argv[1], 'up')));`;
+const ASK = `
+const [, to] = process.argv;
+const udp = require('node:dgram').createSocket('udp4');
+const answers = { udp: false, tcp: false };
+udp.on('message', () => { answers.udp = true; });
+udp.on('error', () => undefined);
+const tcp = require('node:net').connect(9000, to, () => tcp.write('x'));
+tcp.on('data', () => { answers.tcp = true; });
+tcp.on('error', () => undefined);
+const ask = setInterval(() => udp.send('x', 9000, to), 50);
+const end = () => { console.log(JSON.stringify(answers)); process.exit(); };
+setInterval(() => { if (answers.udp && answers.tcp) end(); }, 10);
+setTimeout(end, 700);`;
+
+async function reach(from: LabHost, to: LabHost): Promise<unknown> {
+  const { stdout } = await from.run([process.execPath, '-e', ASK, to.address]);
+  return JSON.parse(stdout);
+}
+
+suite('hosts of the lab network', { timeout: 60_000 }, () => {
+  after(async () => assert.deepEqual(await residueOf(), NOTHING));
+
+  test('reach one another, and a silenced, unplugged or UDP-less host is what it says', async () => {
+    await using network = await LabNetwork.create();
+    const a = await network.addHost('a');
+    const b = await network.addHost('b');
+    const flag = `${b.dir}/up`;
+    await using echo = await LabDaemon.start(b, {
+      argv: [process.execPath, '-e', ECHO, flag],
+      ready: async () => (await b.tryRun(['test', '-e', flag])).code === 0,
+    });
+    assert.equal(echo.process.running, true);
+    const all = { udp: true, tcp: true };
+    const none = { udp: false, tcp: false };
+    assert.deepEqual(await reach(a, b), all);
+    await b.silence();
+    assert.deepEqual(await reach(a, b), none);
+    await b.plug();
+    await b.unplug();
+    assert.deepEqual(await reach(a, b), none);
+    await b.plug();
+    await b.dropUdp(true);
+    assert.deepEqual(await reach(a, b), { udp: false, tcp: true });
+    await b.dropUdp(false);
+    await b.shape({ rate_bits: 50_000_000 });
+    assert.deepEqual(await reach(a, b), all);
+  });
+
+  test('a daemon that ends at once fails its start with the end of its log', async () => {
+    await using network = await LabNetwork.create();
+    const host = await network.addHost('a');
+    const start = LabDaemon.start(host, {
+      argv: ['sh', '-c', 'echo no such key; exit 3'],
+      ready: async () => false,
+    });
+    await assert.rejects(start, /ended before it was ready[^]*no such key/);
+  });
+});

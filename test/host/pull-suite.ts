@@ -1,0 +1,37 @@
+// All pull scenarios of one containerd line, on one bench, for both clients.
+import assert from 'node:assert/strict';
+import { after, before, suite } from 'node:test';
+import { faultScenarios } from './fault-scenarios.ts';
+import type { ContainerdLine } from './lab/debian-packages.ts';
+import { CLIENTS, PullBench } from './pull-bench.ts';
+import { pullScenarios } from './pull-scenarios.ts';
+import { NOTHING_LEFT, hostReason, leftBehind } from './swarm-lab.ts';
+
+/** Registers the suite; skipped with its reason on a machine that cannot run it. */
+export function pullSuite(line: ContainerdLine): void {
+  const skip = hostReason() ?? false;
+  suite(`containerd ${line} with layerswarm as its content store`, {
+    skip,
+    timeout: 600_000,
+  }, () => {
+    let made: PullBench | undefined;
+    const bench = (): PullBench => {
+      assert.ok(made !== undefined);
+      return made;
+    };
+
+    before(async () => {
+      made = await PullBench.create(line);
+    });
+
+    after(async () => {
+      await made?.[Symbol.asyncDispose]();
+      assert.deepEqual(await leftBehind(), NOTHING_LEFT);
+    });
+
+    for (const client of CLIENTS) {
+      pullScenarios(client, bench);
+      faultScenarios(client, bench);
+    }
+  });
+}

@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { listOf } from '../fakes/scripted-source.ts';
+import { type Blob, blobOf, PullBench } from './pull-bench.ts';
+
+/** The blob with a wrong byte in its piece 1, as a liar would serve it under the same digest. */
+function forged(blob: Blob): Blob {
+  const bytes = Uint8Array.from(blob.bytes);
+  bytes[bytes.length - 1]! ^= 1;
+  return { digest: blob.digest, bytes };
+}
+
+describe('trust', () => {
+  it('a sender whose pieces fail its own list is blamed, and the pull completes from another', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(4);
+    const liar = b.source(blob, { id: 'x', act: () => 'wrong' });
+    const honest = b.source(blob, { id: 'y' });
+    assert.equal((await b.pull(blob)).prefix, -1);
+    assert.equal(liar.blames.includes('wrong_piece'), true);
+    assert.deepEqual(honest.blames, []);
+  });
+
+  it('a sender of a wrong blob of one piece is blamed', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(0.5);
+    const liar = b.source(blob, { id: 'x', act: () => 'wrong' });
+    assert.equal((await b.pull(blob)).prefix, 0);
+    assert.deepEqual(liar.blames, ['wrong_piece']);
+  });
+
+  it('a piece of wrong length counts as wrong', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(0.5);
+    const liar = b.source(blob, { id: 'x', act: () => 'short' });
+    assert.equal((await b.pull(blob)).prefix, 0);
+    assert.deepEqual(liar.blames, ['wrong_piece']);
+  });
+
+  for (const first of ['liar', 'honest'] as const) {
+    it(`one of two holders lies about the list (${first} known first): the author pays, the blob comes`, async () => {
+      await using b = new PullBench();
+      const blob = blobOf(3);
+      const lie = forged(blob);
+      const tell = (): ReturnType<typeof b.source> => b.source(lie, { id: 'liar' });
+      const early = first === 'liar' ? tell() : undefined;
+      const honest = b.source(blob, { id: 'honest' });
+      const liar = early ?? tell();
+      assert.equal((await b.pull(blob)).prefix, -1);
+      assert.deepEqual(honest.blames, []);
+      // Where the honest list wins, the liar's pieces only disagree with a list it never claimed.
+      assert.deepEqual(liar.blames, first === 'liar' ? ['wrong_list'] : []);
+    });
+  }
+
+  it('an honest sender is not blamed because the chosen list is a lie', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(3);
+    const wrong = listOf(blob.digest, forged(blob).bytes);
+    const liars = ['l1', 'l2'].map((id) => b.source(blob, { id, list: wrong, act: () => 'gone' }));
+    const honest = b.source(blob, { id: 'honest' });
+    assert.equal((await b.pull(blob)).prefix, -1);
+    assert.deepEqual(honest.blames, []);
+    assert.equal(
+      liars.every((l) => l.blames.includes('gone')),
+      true,
+    );
+  });
+
+  it('the only holder lies about the list: nothing is given and it pays', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(2);
+    const liar = b.source(forged(blob));
+    assert.equal((await b.pull(blob)).prefix, 0);
+    assert.deepEqual(liar.blames, ['wrong_list']);
+    assert.equal(b.store.blobs.size, 0);
+  });
+
+  it('a list of another blob breaks the protocol', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(2);
+    const source = b.source(blob, { list: listOf(blobOf(1).digest, blob.bytes) });
+    assert.equal((await b.pull(blob)).prefix, 0);
+    assert.deepEqual(source.blames, ['protocol']);
+  });
+
+  it('a refuted prefix costs those who vouched for it', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(3);
+    const act = (i: number): 'serve' | 'gone' => (i === 0 ? 'serve' : 'gone');
+    const liar = b.source(forged(blob), { depth: 1, act });
+    assert.equal((await b.pull(blob)).prefix > 0, true);
+    b.pulls.prefixRefuted(blob.digest);
+    b.pulls.prefixRefuted(blob.digest);
+    assert.equal(liar.blames.filter((f) => f === 'wrong_list').length, 1);
+  });
+
+  it('a holder without the list is passed over', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(2);
+    const empty = b.source(blob, { id: 'x', list: 'missing' });
+    b.source(blob, { id: 'y' });
+    assert.equal((await b.pull(blob)).prefix, -1);
+    assert.deepEqual(empty.blames, ['no_content']);
+  });
+
+  it('holders that are silent about the list do not hold up the others for long', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(2);
+    for (const id of ['x', 'y', 'z']) b.source(blob, { id, list: 'silent', act: () => 'silent' });
+    b.source(blob, { id: 'good', near: true });
+    const { prefix, ms } = await b.pull(blob);
+    assert.equal(prefix, -1);
+    assert.equal(ms < 1000, true, `${ms}`);
+  });
+});

@@ -1,0 +1,3 @@
+import { serverSuite } from '../contract/server-suite.ts';
+
+serverSuite('grpc-js');

@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, linkSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { connect } from '../../src/rpc/client.ts';
+import { type Listening, listen } from '../../src/rpc/listen.ts';
+import { MemoryLogger } from '../fakes/memory-logger.ts';
+import { MemoryRegister } from '../fakes/memory-register.ts';
+import { EchoService, METHODS } from './echo-service.ts';
+
+function directoryOf(t: TestContext): string {
+  const directory = mkdtempSync(`${tmpdir()}/listen-`);
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+function serve(
+  socket_path: string,
+  more: { mode?: number; socket_fd?: number } = {},
+): Promise<Listening> {
+  return listen(
+    {
+      table: new EchoService().table(),
+      logger: new MemoryLogger(),
+      register: new MemoryRegister(),
+      server: 'h2',
+    },
+    { socket_path, ...more },
+  );
+}
+
+async function say(path: string): Promise<string> {
+  using client = await connect(path);
+  return (await client.unary(METHODS.say, { text: 'there' }, { deadline_ms: 20_000 })).text;
+}
+
+test('a socket file is private, has the mode it was given, and goes with its server', async (t) => {
+  const path = `${directoryOf(t)}/s`;
+  {
+    await using stack = new AsyncDisposableStack();
+    stack.use(await serve(path));
+    assert.equal(statSync(path).mode & 0o777, 0o600);
+    assert.equal(await say(path), 'there');
+  }
+  assert.ok(!existsSync(path));
+  await using stack = new AsyncDisposableStack();
+  stack.use(await serve(path, { mode: 0o660 }));
+  assert.equal(statSync(path).mode & 0o777, 0o660);
+});
+
+test('the file of a killed server is replaced', async (t) => {
+  const path = `${directoryOf(t)}/s`;
+  const killed = spawn(process.execPath, [
+    '-e',
+    `require('net').createServer().listen(${JSON.stringify(path)}, () => console.log('up'))`,
+  ]);
+  await once(killed.stdout, 'data');
+  killed.kill('SIGKILL');
+  await once(killed, 'exit');
+  assert.ok(existsSync(path));
+  await using stack = new AsyncDisposableStack();
+  stack.use(await serve(path));
+  assert.equal(await say(path), 'there');
+});
+
+test('a path that somebody serves, or that is a file, is refused and left alone', async (t) => {
+  const path = `${directoryOf(t)}/s`;
+  await using stack = new AsyncDisposableStack();
+  stack.use(await serve(path));
+  await assert.rejects(serve(path), {
+    code: 'failed_precondition',
+    message: /in use by another daemon/,
+  });
+  assert.equal(await say(path), 'there');
+  writeFileSync(`${path}.txt`, 'a file');
+  await assert.rejects(serve(`${path}.txt`), { code: 'failed_precondition' });
+  assert.ok(existsSync(`${path}.txt`));
+});
+
+test('a missing directory and a path that is too long are said clearly', async (t) => {
+  const directory = directoryOf(t);
+  await assert.rejects(serve(`${directory}/no/s`), {
+    code: 'not_found',
+    message: `directory ${directory}/no of the socket does not exist; create it, or set another socket_path`,
+  });
+  const long = `${directory}/${'x'.repeat(107)}`;
+  await assert.rejects(serve(long), { code: 'config_invalid', message: /107 bytes/ });
+});
+
+/**
+ * A socket that listens and that nobody accepts from, but the process that inherits its descriptor, as systemd gives it.
+ * Node unlinks a socket it made when it closes it: a second name of the file survives that.
+ */
+async function activate(t: TestContext, path: string, server: string): Promise<ChildProcess> {
+  const maker = createServer();
+  maker.listen(`${path}.made`);
+  await once(maker, 'listening');
+  linkSync(`${path}.made`, path);
+  const { fd } = (maker as unknown as { _handle: { fd: number } })._handle;
+  const script = fileURLToPath(new URL('inherited-server.ts', import.meta.url));
+  const child = spawn(process.execPath, [script, path, server], {
+    stdio: ['ignore', 'pipe', 'inherit', fd],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  await once(child.stdout!, 'data');
+  maker.close();
+  return child;
+}
+
+for (const server of ['h2', 'grpc-js']) {
+  test(`${server}: an inherited socket is served, drained on request, and its file stays`, async (t) => {
+    const path = `${directoryOf(t)}/s`;
+    const child = await activate(t, path, server);
+    assert.equal(await say(path), 'there');
+    using client = await connect(path);
+    const answers = client.stream(
+      METHODS.count,
+      { count: 50, bytes: 100_000 },
+      { deadline_ms: 20_000 },
+    );
+    let seen = 0;
+    for await (const { number } of answers) {
+      seen = number + 1;
+      if (seen === 1) child.kill('SIGTERM');
+    }
+    assert.equal(seen, 50);
+    client[Symbol.dispose]();
+    const [code] = (await once(child, 'exit')) as [number];
+    assert.equal(code, 0);
+    assert.ok(existsSync(path));
+  });
+}
+
+test('a client is told that no daemon runs, and how to start it', async (t) => {
+  const path = `${directoryOf(t)}/s`;
+  const expected = {
+    code: 'unavailable',
+    message: `daemon not running at ${path}: start it with systemctl start layerswarm`,
+  };
+  await assert.rejects(connect(path), expected);
+  const listening = await serve(path);
+  using client = await connect(path);
+  await listening[Symbol.asyncDispose]();
+  await assert.rejects(client.unary(METHODS.say, { text: '' }, { deadline_ms: 20_000 }), expected);
+});

@@ -1,0 +1,10 @@
+// Prepares a machine for the host tests ahead of time: `sh test/setup/node.sh test/setup/host-bench.ts`.
+// Run it where there is network; the host tests then need none.
+import { cacheDir, debianTools } from '../host/lab/debian-packages.ts';
+
+const started = performance.now();
+const tools = await debianTools();
+const versions = Object.values(tools.containerd).map((c) => c.version);
+const seconds = ((performance.now() - started) / 1000).toFixed(1);
+console.log(`containerd ${versions.join(', ')} in ${cacheDir()} after ${seconds} s`);
+for (const note of tools.notes) console.log(`note: ${note}`);
