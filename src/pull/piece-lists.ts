@@ -77,6 +77,13 @@ export class PieceLists {
       if (member === undefined) source.blame('wrong_list');
       else this.#roster.fault(member, 'wrong_list', source);
     }
+    // They have paid; who claims it from here on has not.
+    claim.authors.clear();
+  }
+
+  /** The whole blob agreed, so this list is the true one and everybody who claimed another lied. */
+  confirm(claim: Claim): void {
+    for (const other of this.#claims.values()) if (other !== claim) this.refute(other);
   }
 
   /**

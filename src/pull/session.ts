@@ -282,6 +282,7 @@ export class Session implements TicketOwner {
     try {
       await this.#staged!.publish();
       this.#staged = undefined;
+      this.#lists.confirm(claim);
       return 'complete';
     } catch (error) {
       const { digest } = this.target;

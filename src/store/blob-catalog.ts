@@ -6,7 +6,7 @@ import { type BlobEntry, type BlobIndex, infoOf, NO_LABELS } from './blob-index.
 import type { BlobReaders } from './blob-readers.ts';
 import type { BlobRemoval } from './blob-removal.ts';
 import type { BlobCatalog, BlobInfo, BlobReader } from './blob-store.ts';
-import type { CacheBudget } from './cache-budget.ts';
+import { ARRIVAL_KEEP_MS, type CacheBudget } from './cache-budget.ts';
 import type { CacheMarks } from './cache-marks.ts';
 import type { Chores } from './chores.ts';
 import { fileError } from './file-errors.ts';
@@ -87,6 +87,7 @@ export class LocalCatalog implements BlobCatalog {
     this.#m.layout.labels.remove(digest);
     marks.set(digest);
     index.setState(entry, 'cache');
+    entry.kept_until_ms = -Infinity;
     budget.enforce();
     return Promise.resolve();
   }
@@ -121,6 +122,7 @@ export class LocalCatalog implements BlobCatalog {
       labels,
       state,
     });
+    if (state === 'cache') entry.kept_until_ms = clock.now_ms() + ARRIVAL_KEEP_MS;
     if (pieces !== undefined && !entry.listed) {
       const list = { digest, size_bytes, digests: pieces };
       lists.remember(list);

@@ -14,6 +14,8 @@ export type BlobEntry = {
   state: 'owned' | 'cache';
   /** Ingests that have adopted it: not evicted while there are any. */
   pins: number;
+  /** It came from peers and containerd has not asked for it yet: not evicted before this time of the clock, in ms. */
+  kept_until_ms: number;
   /** Its piece list is known, so peers may see it. */
   listed: boolean;
 };
@@ -63,8 +65,8 @@ export class BlobIndex {
   }
 
   /** A blob of at most one piece has its own sha256 as its list; others become shared by `setListed`. */
-  add(blob: Omit<BlobEntry, 'pins' | 'listed'>): BlobEntry {
-    const entry: BlobEntry = { ...blob, pins: 0, listed: false };
+  add(blob: Omit<BlobEntry, 'pins' | 'kept_until_ms' | 'listed'>): BlobEntry {
+    const entry: BlobEntry = { ...blob, pins: 0, kept_until_ms: -Infinity, listed: false };
     this.#entries.set(entry.digest, entry);
     if (entry.state === 'cache') this.#enterCache(entry);
     if (isOwnList(entry)) this.setListed(entry, true);

@@ -1,10 +1,10 @@
 /**
  * Server CPU per 32 KiB Read: grpc-js, node:http2 and our own HTTP/2 server, on a unix socket, each in a process of its
- * own and asked by one client process. Prints microseconds and ratios. `node.sh test/bench/read-cost.ts [CALLS]`
+ * own and asked by one client process.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
 import {
   type ClientHttp2Session,
   connect as connectHttp2,
@@ -17,6 +17,9 @@ import { PrometheusRegister } from '../../src/ops/register.ts';
 import { listen } from '../../src/rpc/listen.ts';
 import type { ServiceTable } from '../../src/rpc/service.ts';
 import { MemoryLogger } from '../fakes/memory-logger.ts';
+import { RUN_PREFIX } from '../host/lab/residue.ts';
+import type { BenchContext } from './part.ts';
+import { median, type Row, row } from './row.ts';
 
 const PATH = '/layerswarm.bench.Blobs/Read';
 const READ_BYTES = 32 * 1024;
@@ -135,34 +138,27 @@ async function measure(kind: ServerKind, path: string, calls: number): Promise<n
   }
 }
 
-async function main(): Promise<void> {
-  const calls = Number(process.argv[2] ?? 8000);
-  const directory = mkdtempSync(`${tmpdir()}/read-cost-`);
-  try {
-    const figures = new Map<ServerKind, number[]>();
-    // Interleaved, so that a busy moment of the machine does not hit one of them only.
-    for (let round = 0; round < 3; round++) {
-      for (const kind of SERVERS) {
-        const us = await measure(kind, `${directory}/${kind}-${round}.sock`, calls);
-        figures.set(kind, [...(figures.get(kind) ?? []), us]);
-      }
-    }
-    const median = (kind: ServerKind): number =>
-      (figures.get(kind) ?? []).sort((a, b) => a - b)[1] ?? Number.NaN;
+/** Medians of three interleaved rounds. */
+export async function readCostRows({ scope, quick }: BenchContext): Promise<Row[]> {
+  const calls = quick ? 3000 : 8000;
+  const directory = await mkdtemp(`${tmpdir()}/${RUN_PREFIX}read-`);
+  scope.defer(() => rm(directory, { recursive: true, force: true }));
+  const figures = new Map<ServerKind, number[]>(SERVERS.map((kind) => [kind, []]));
+  for (let round = 0; round < 3; round++) {
     for (const kind of SERVERS) {
-      const us = median(kind);
-      process.stdout.write(
-        `${kind.padEnd(11)} ${us.toFixed(1).padStart(7)} us CPU per Read, ` +
-          `${(us / median('h2')).toFixed(2)} x h2\n`,
-      );
+      const us = await measure(kind, `${directory}/${kind}-${round}.sock`, calls);
+      figures.get(kind)!.push(us);
     }
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
   }
+  const cost = (kind: ServerKind): number => median(figures.get(kind)!);
+  const against = { name: 'node:http2', value: cost('node-http2') };
+  return [
+    row('32 KiB Read, node:http2', against.value, 'us CPU'),
+    row('32 KiB Read, grpc-js', cost('grpc-js'), 'us CPU', { against }),
+    row('32 KiB Read, our h2', cost('h2'), 'us CPU', { against }),
+  ];
 }
 
 if (process.argv[2] === '--serve') {
   await serve(process.argv[3] as ServerKind, String(process.argv[4]));
-} else {
-  await main();
 }

@@ -71,7 +71,7 @@ async function transfer(kind: TransportKind, options: TransportCostOptions): Pro
     kind,
     bytes: options.bytes ?? 2 ** 30,
     chunk_bytes: options.chunk_bytes ?? 4 * 2 ** 20,
-    streams: kind === 'tls' ? 1 : (options.streams ?? 1),
+    streams: kind === 'tls' || kind === 'tls-write' ? 1 : (options.streams ?? 1),
     push: options.push ?? false,
     quic: options.quic ?? {},
   };

@@ -2,7 +2,10 @@
 import { strictEqual } from 'node:assert/strict';
 import { createHash, type Hash } from 'node:crypto';
 import { once } from 'node:events';
+import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { connect, createServer, type TLSSocket } from 'node:tls';
 import { quic as stockQuic } from '@chainsafe/libp2p-quic';
 import type { Connection, Stream } from '@libp2p/interface';
@@ -15,7 +18,7 @@ import { createLibp2p, type Libp2p } from 'libp2p';
 import type { QuicConfig } from '../../src/swarm/quic/config.ts';
 import { quic } from '../../src/swarm/quic/transport.ts';
 
-export type TransportKind = 'tls' | 'quic' | 'stock-quic' | 'tcp-tls' | 'tcp-noise';
+export type TransportKind = 'tls' | 'tls-write' | 'quic' | 'stock-quic' | 'tcp-tls' | 'tcp-noise';
 
 export type SideOptions = {
   readonly role: 'listener' | 'dialer';
@@ -118,14 +121,70 @@ async function rawTls(options: SideOptions): Promise<void> {
     }
     await once(socket, 'close');
   } else {
+    await using file = options.kind === 'tls-write' ? await OutputFile.create() : undefined;
     await new Promise<void>((resolve) => {
       socket.on('data', (chunk: Buffer) => {
+        file?.add(chunk, socket);
         if (verifier.add(chunk)) resolve();
       });
     });
+    await file?.finish();
     socket.destroy();
   }
   report(meter.done());
+}
+
+/** Bytes written behind the hash, 4 MiB at a time, and synced once: the least a receiver that keeps them must do. */
+class OutputFile implements AsyncDisposable {
+  readonly #directory: string;
+  readonly #file: FileHandle;
+  #parts: Buffer[] = [];
+  #held = 0;
+  #writes: Promise<unknown> = Promise.resolve();
+  #writing = 0;
+
+  private constructor(directory: string, file: FileHandle) {
+    this.#directory = directory;
+    this.#file = file;
+  }
+
+  static async create(): Promise<OutputFile> {
+    const directory = await mkdtemp(join(tmpdir(), 'transport-'));
+    return new OutputFile(directory, await open(join(directory, 'out'), 'wx'));
+  }
+
+  /** Takes the bytes; the socket pauses while the disk is four writes behind. */
+  add(bytes: Buffer, socket: TLSSocket): void {
+    this.#parts.push(bytes);
+    this.#held += bytes.length;
+    if (this.#held < 4 * 2 ** 20) return;
+    this.#flush();
+    if (this.#writing < 4) return;
+    socket.pause();
+    void this.#writes.then(() => socket.resume());
+  }
+
+  async finish(): Promise<void> {
+    this.#flush();
+    await this.#writes;
+    await this.#file.sync();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file.close();
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  #flush(): void {
+    const parts = this.#parts;
+    this.#parts = [];
+    this.#held = 0;
+    this.#writing += 1;
+    this.#writes = this.#writes.then(async () => {
+      if (parts.length > 0) await this.#file.writev(parts);
+      this.#writing -= 1;
+    });
+  }
 }
 
 async function tlsSocket(options: SideOptions): Promise<TLSSocket> {
@@ -234,4 +293,4 @@ async function receiveAll(stream: Stream, verifier: Verifier): Promise<void> {
 }
 
 const options = JSON.parse(process.argv[2]!) as SideOptions;
-await (options.kind === 'tls' ? rawTls(options) : libp2pSide(options));
+await (options.kind === 'tls' || options.kind === 'tls-write' ? rawTls(options) : libp2pSide(options));

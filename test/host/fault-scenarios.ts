@@ -1,6 +1,6 @@
 // Pulls that something happens to: holders die, peers lie, clients give up, the daemon is killed.
 import assert from 'node:assert/strict';
-import { readdir, stat } from 'node:fs/promises';
+import { readFile, readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { layerBytes } from '../fixtures/image.ts';
@@ -14,9 +14,9 @@ import {
   spaceOf,
   trafficOf,
 } from './pull-bench.ts';
-import type { Client, PullBench } from './pull-bench.ts';
+import type { Client, PullBench, Pushed } from './pull-bench.ts';
 import type { SwarmNode } from './swarm-lab.ts';
-import { until, untilTrue } from './wait.ts';
+import { untilTrue } from './wait.ts';
 
 const LIAR = resolve(import.meta.dirname, 'liar.ts');
 /** Pieces under way when a client or holder goes: they may have to come again. */
@@ -30,7 +30,7 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
     const { lab, a, b, app } = bench();
     await bench().ready();
     const before = await trafficOf(b);
-    await a.host.shape({ rate_bits: rateFor(app, 8) });
+    await a.host.shape({ rate_bits: rateFor(app, 5) });
     const pull = b.containerd.pull(app.ref, { client });
     pull.catch(() => undefined);
     await midPull(b, app);
@@ -67,8 +67,8 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
     const c = await lab.addNode(`c${++extra_hosts}`, { seeds: [app.image] });
     try {
       await bench().readyWith(c);
-      await a.host.shape({ rate_bits: rateFor(app, 12) });
-      await c.host.shape({ rate_bits: rateFor(app, 12) });
+      await a.host.shape({ rate_bits: rateFor(app, 8) });
+      await c.host.shape({ rate_bits: rateFor(app, 8) });
       const pull = b.containerd.pull(app.ref, { client });
       pull.catch(() => undefined);
       await midPull(b, app);
@@ -76,7 +76,7 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
       await c.host.shape({});
       await pull;
       await assertRight(b, app, spaceOf(client));
-      assert.deepEqual(await lab.registry.layerGets(app.image), []);
+      await bench().noLayerGets(app);
     } finally {
       await c.daemon.stop();
       await a.daemon.reborn();
@@ -85,16 +85,15 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
 
   for (const mode of ['piece', 'list'] as const) {
     test(`${client}: a peer that lies about its ${mode}s is banned and the pull is right`, async () => {
-      const { lab, b, app } = bench();
+      const { b, app } = bench();
       const liar = await liarNode(bench(), mode, app);
       try {
         await bench().readyWith(liar);
         await pullRight(b, app, client);
-        assert.deepEqual(await lab.registry.layerGets(app.image), []);
-        await banned(b);
+        await bench().noLayerGets(app);
+        await banned(b, liar);
       } finally {
         await liar.daemon.stop();
-        await b.daemon.restart();
       }
     });
   }
@@ -106,18 +105,17 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
       await bench().readyWith(liar);
       await pullRight(b, solo, client);
       assert.notEqual((await lab.registry.layerGets(solo.image)).length, 0);
-      await banned(b);
+      await banned(b, liar);
     } finally {
       await liar.daemon.stop();
-      await b.daemon.restart();
     }
   });
 
   test(`${client}: a cancelled pull goes on in the background and the retry joins it`, async () => {
-    const { lab, a, b, app } = bench();
+    const { a, b, app } = bench();
     await bench().ready();
     const before = await trafficOf(b);
-    await a.host.shape({ rate_bits: rateFor(app, 8) });
+    await a.host.shape({ rate_bits: rateFor(app, 5) });
     const client_gone = new AbortController();
     const first = b.containerd.pull(app.ref, { client, signal: client_gone.signal });
     first.catch(() => undefined);
@@ -126,7 +124,7 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
     await assert.rejects(first);
     await a.host.shape({});
     await pullRight(b, app, client);
-    assert.deepEqual(await lab.registry.layerGets(app.image), []);
+    await bench().noLayerGets(app);
     const peers = (await trafficOf(b)).peers - before.peers;
     const twice = peers - layerBytes(app.image);
     assert.ok(twice < IN_FLIGHT_BYTES, `${twice} bytes came twice`);
@@ -135,7 +133,7 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
   test(`${client}: the daemon is killed in mid pull, and after its restart a retry is right`, async () => {
     const { lab, a, b, app } = bench();
     await bench().ready();
-    await a.host.shape({ rate_bits: rateFor(app, 8) });
+    await a.host.shape({ rate_bits: rateFor(app, 5) });
     const gone = new AbortController();
     const first = b.containerd.pull(app.ref, { client, signal: gone.signal });
     first.catch(() => undefined);
@@ -147,8 +145,8 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
     await first.catch(() => undefined);
     await a.host.shape({});
     await lab.meshed(b, { peers: 1, holders: [a], blobs: 2 });
-    await pullRight(b, app, client);
-    assert.deepEqual(await lab.registry.layerGets(app.image), []);
+    await pullAgain(b, app, client);
+    await bench().noLayerGets(app);
   });
 
   test(`${client}: the daemon is killed while the registry writes, and the retry resumes where it was`, async () => {
@@ -157,7 +155,7 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
     const large = solo.image.layers.reduce((most, layer) =>
       layer.size > most.size ? layer : most,
     );
-    await lab.hub.shape({ rate_bits: rateFor(solo, 6) });
+    await lab.hub.shape({ rate_bits: rateFor(solo, 4) });
     try {
       const gone = new AbortController();
       const first = b.containerd.pull(solo.ref, { client, signal: gone.signal });
@@ -176,7 +174,7 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
       await lab.registry.forget();
       await lab.hub.shape({});
       await b.daemon.restart();
-      await pullRight(b, solo, client);
+      await pullAgain(b, solo, client);
       const gets = await lab.registry.layerGets(solo.image);
       const mine = gets.filter((get) => get.path.endsWith(large.digest));
       assert.deepEqual(
@@ -189,11 +187,20 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
   });
 }
 
+/** Pulls as the kubelet does, once more while containerd still waits before it connects to the new daemon (up to 3 s). */
+async function pullAgain(b: SwarmNode, pushed: Pushed, client: Client): Promise<void> {
+  await untilTrue('a pull after the restart', async () => {
+    await b.containerd.pull(pushed.ref, { client });
+    return true;
+  });
+  await assertRight(b, pushed, spaceOf(client));
+}
+
 /** A host whose only program hands out wrong bytes of `pushed`. */
 async function liarNode(
   { lab }: PullBench,
   mode: 'piece' | 'list',
-  pushed: PullBench['app'],
+  pushed: Pushed,
 ): Promise<SwarmNode> {
   return lab.addNode(`liar${++extra_hosts}`, {
     seeds: [pushed.image],
@@ -201,14 +208,15 @@ async function liarNode(
   });
 }
 
-/** B has exactly one ban, `status --json` shows it, and nothing wrong is among its blobs. */
-async function banned(b: SwarmNode): Promise<void> {
-  const bans = await until('a ban', async () => {
-    const status = (await b.daemon.statusJson()) as { swarm?: { bans?: unknown[] } };
-    const list = status.swarm?.bans ?? [];
-    return list.length > 0 ? list : undefined;
+/** `status --json` of B shows a ban of this peer, and nothing wrong is among its blobs. */
+async function banned(b: SwarmNode, liar: SwarmNode): Promise<void> {
+  const id = await readFile(join(liar.host.dir, 'up'), 'utf8');
+  await untilTrue('a ban in status --json', async () => {
+    const { swarm } = (await b.daemon.statusJson()) as {
+      readonly swarm: { readonly bans: readonly { readonly peer_id: string }[] };
+    };
+    return swarm.bans.some((ban) => ban.peer_id === id);
   });
-  assert.equal(bans.length, 1);
   await assertHonestDisk(b);
 }
 

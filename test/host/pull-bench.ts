@@ -114,6 +114,13 @@ export class PullBench implements AsyncDisposable {
     await lab.registry.forget();
   }
 
+  /** The registry was asked for no layer of it. */
+  async noLayerGets({ image }: Pushed): Promise<void> {
+    const gets = await this.lab.registry.layerGets(image);
+    const told = gets.map((get) => `${get.status} ${get.bytes} of ${get.path.slice(-64, -52)}`);
+    assert.deepEqual(told, [], 'layers asked of the registry');
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.lab[Symbol.asyncDispose]();
   }
