@@ -43,7 +43,7 @@ export class Attempt {
   #end: AttemptEnd | undefined;
   #wake = new AbortController();
   #received_bytes = 0;
-  #mark = { at_ms: 0, bytes: 0 };
+  #mark = { at_ms: 0, bytes: 0, given: 0 };
   #starved_ms: number | undefined;
   #found_ms = 0;
 
@@ -67,7 +67,7 @@ export class Attempt {
     const offFreed = loads.onFreed(() => this.kick());
     if (signal.aborted) onAbort();
     else signal.addEventListener('abort', onAbort, { once: true });
-    this.#mark = { at_ms: clock.now_ms(), bytes: 0 };
+    this.#mark = this.#markAt(clock.now_ms());
     this.#found_ms = clock.now_ms();
     while (this.#end === undefined) {
       this.#wake = new AbortController();
@@ -132,19 +132,31 @@ export class Attempt {
     return Math.min(busy_ms, end_ms);
   }
 
-  /** containerd has no deadline, so this is the last one: less than the minimum rate over `no_progress_ms` while somebody waits. */
+  /**
+   * containerd has no deadline, so this is the last one: less than the minimum rate over `no_progress_ms` while somebody waits. Without a
+   * request of that age the session is queueing: then it is the sources that must give that much, to whichever session.
+   */
   #guardProgress(now_ms: number): void {
     const span_ms = this.#config.no_progress_ms;
-    if (!this.#work.waited()) this.#mark = { at_ms: now_ms, bytes: this.#received_bytes };
+    if (!this.#work.waited()) this.#mark = this.#markAt(now_ms);
     if (now_ms - this.#mark.at_ms < span_ms) return;
     const least = Math.max(1, (this.#config.min_bytes_per_second * span_ms) / 1000);
-    if (this.#received_bytes - this.#mark.bytes < least) {
+    const { bytes, given } = this.#markAt(now_ms);
+    const is_served = [...this.#flights].some((f) => now_ms - f.meter.started_ms >= span_ms);
+    const came = is_served ? bytes - this.#mark.bytes : given - this.#mark.given;
+    if (came < least) {
       for (const f of this.#flights) {
         if (f.stalled !== undefined) this.#work.roster.fault(f.member, 'stalled', f.source);
       }
       this.#finish('stuck');
     }
-    this.#mark = { at_ms: now_ms, bytes: this.#received_bytes };
+    this.#mark = this.#markAt(now_ms);
+  }
+
+  #markAt(at_ms: number): { at_ms: number; bytes: number; given: number } {
+    const { loads } = this.#modules;
+    const given = this.#candidates().reduce((sum, m) => sum + loads.received_bytes(m.id), 0);
+    return { at_ms, bytes: this.#received_bytes, given };
   }
 
   /**

@@ -75,7 +75,7 @@ export class Flight {
       if (signal.aborted) return;
       const grown = this.meter.progress(this.#clock.now_ms(), Math.min(received, this.length));
       if (grown === 0) return;
-      this.#loads.touch(id);
+      this.#loads.touch(id, grown);
       hooks.onBytes(grown);
     };
     let bytes = 0;

@@ -7,6 +7,7 @@ type Load = {
   rate: number | undefined;
   activity_ms: number;
   finished_ms: number;
+  received_bytes: number;
 };
 
 /**
@@ -27,9 +28,11 @@ export class SourceLoads {
     this.#load(id).in_flight++;
   }
 
-  /** Bytes came from the source. */
-  touch(id: string): void {
-    this.#load(id).activity_ms = this.#clock.now_ms();
+  /** So many bytes came from the source. */
+  touch(id: string, bytes: number): void {
+    const load = this.#load(id);
+    load.activity_ms = this.#clock.now_ms();
+    load.received_bytes += bytes;
   }
 
   /** A request ended; `bytes` > 0 when it delivered. Tells every listener that depth is free. */
@@ -61,6 +64,11 @@ export class SourceLoads {
     return this.#loads.get(id)?.activity_ms ?? Number.NEGATIVE_INFINITY;
   }
 
+  /** Bytes that came from it so far, for all sessions together. */
+  received_bytes(id: string): number {
+    return this.#loads.get(id)?.received_bytes ?? 0;
+  }
+
   /** Calls `listener` whenever a request ends. Returns the unsubscribe function. */
   onFreed(listener: () => void): () => void {
     this.#listeners.add(listener);
@@ -72,7 +80,13 @@ export class SourceLoads {
     if (known !== undefined) return known;
     if (this.#loads.size >= PULL_LIMITS.loads_max) this.#forget();
     const never = Number.NEGATIVE_INFINITY;
-    const load = { in_flight: 0, rate: undefined, activity_ms: never, finished_ms: never };
+    const load = {
+      in_flight: 0,
+      rate: undefined,
+      activity_ms: never,
+      finished_ms: never,
+      received_bytes: 0,
+    };
     this.#loads.set(id, load);
     return load;
   }

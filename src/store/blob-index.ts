@@ -18,6 +18,8 @@ export type BlobEntry = {
   kept_until_ms: number;
   /** Its piece list is known, so peers may see it. */
   listed: boolean;
+  /** It has left the store; whoever still holds the entry must let go. */
+  gone: boolean;
 };
 
 export type SharedEvent = { readonly kind: 'added' | 'removed'; readonly digest: Digest };
@@ -65,8 +67,9 @@ export class BlobIndex {
   }
 
   /** A blob of at most one piece has its own sha256 as its list; others become shared by `setListed`. */
-  add(blob: Omit<BlobEntry, 'pins' | 'kept_until_ms' | 'listed'>): BlobEntry {
-    const entry: BlobEntry = { ...blob, pins: 0, kept_until_ms: -Infinity, listed: false };
+  add(blob: Omit<BlobEntry, 'pins' | 'kept_until_ms' | 'listed' | 'gone'>): BlobEntry {
+    const kept_until_ms = -Infinity;
+    const entry: BlobEntry = { ...blob, pins: 0, kept_until_ms, listed: false, gone: false };
     this.#entries.set(entry.digest, entry);
     if (entry.state === 'cache') this.#enterCache(entry);
     if (isOwnList(entry)) this.setListed(entry, true);
@@ -75,6 +78,7 @@ export class BlobIndex {
 
   remove(entry: BlobEntry): void {
     if (this.#entries.get(entry.digest) !== entry) return;
+    entry.gone = true;
     this.setListed(entry, false);
     this.#leaveCache(entry);
     this.#entries.delete(entry.digest);

@@ -109,13 +109,6 @@ export class LocalIngests implements IngestArea {
     }
   }
 
-  /** A blob has left the store: ingests that had adopted it stand at 0 again. */
-  blobRemoved(digest: Digest): void {
-    for (const record of this.#records.values()) {
-      if (record.adopted?.digest === digest) record.reset(this.#m.clock.wall_ns());
-    }
-  }
-
   /** Hashes the ingests found at start, one after another, until done or the signal fires. */
   async rehash(signal: AbortSignal): Promise<void> {
     for (const record of [...this.#records.values()]) {

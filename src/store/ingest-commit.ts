@@ -59,7 +59,7 @@ export async function commitIngest(
   }
   const present = m.catalog.intact(digest);
   if (present !== undefined) return await commitPresent(m, record, present, labels);
-  if (adopted !== undefined) throw missing(digest);
+  if (adopted !== undefined) return missing(digest);
   await m.sync();
   const pieces = record.hash?.pieceDigests();
   await m.placement.place(record.data, digest);

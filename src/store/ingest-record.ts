@@ -18,12 +18,11 @@ export class IngestRecord {
   readonly serial = new Serial();
   readonly #metrics: StoreMetrics;
   #catching: Promise<void> | undefined;
+  #adopted: BlobEntry | undefined;
   updated_ns: bigint;
   offset_bytes: number;
   total_bytes: number;
   expected: Digest | '' = '';
-  /** The bytes on disk are not the content: this blob is. */
-  adopted: BlobEntry | undefined;
   /** Undefined = given up to save memory; rebuilt at need. */
   hash: PrefixHash | undefined;
   /** Aborted or committed. */
@@ -38,6 +37,15 @@ export class IngestRecord {
     this.updated_ns = found.updated_ns;
     this.offset_bytes = found.offset_bytes;
     this.total_bytes = found.total_bytes;
+  }
+
+  /** The bytes on disk are not the content: this blob is, as long as the store has it. */
+  get adopted(): BlobEntry | undefined {
+    return this.#adopted?.gone === true ? undefined : this.#adopted;
+  }
+
+  set adopted(entry: BlobEntry | undefined) {
+    this.#adopted = entry;
   }
 
   get data(): string {
@@ -80,14 +88,13 @@ export class IngestRecord {
 
   async #rebuild(): Promise<void> {
     const hash = (this.hash ??= new PrefixHash());
-    if (this.#covered) return;
     const fd = await openFile(this.data, 'r');
     try {
       // Another `hash` means truncated or replaced: what this descriptor shows is history.
-      while (this.hash === hash && !this.gone && !this.#covered) {
+      while (this.#isCurrent(hash) && !this.#covered) {
         const at = hash.offset_bytes;
         const bytes = await readAt(fd, Math.min(HASH_SLICE_BYTES, this.offset_bytes - at), at);
-        if (this.hash !== hash) return;
+        if (!this.#isCurrent(hash)) return;
         if (bytes.length === 0) throw this.#tooShort(at);
         await hash.append(bytes);
         this.#metrics.rebuilt.inc({}, bytes.length);
@@ -96,6 +103,10 @@ export class IngestRecord {
     } finally {
       await closeFile(fd);
     }
+  }
+
+  #isCurrent(hash: PrefixHash): boolean {
+    return this.hash === hash && !this.gone;
   }
 
   #tooShort(at: number): DaemonError {

@@ -26,18 +26,18 @@ export class ListBackfill {
   readonly #bytes_per_second: number;
   readonly #queue = new Set<Digest>();
   #wake: () => void = () => undefined;
-  #idle = Promise.withResolvers<void>();
+  #idle: PromiseWithResolvers<undefined> = Promise.withResolvers();
 
   constructor(modules: Modules, config: { backfill_bytes_per_second: number }) {
     this.#m = modules;
     this.#bytes_per_second = config.backfill_bytes_per_second;
     for (const { listed, digest } of modules.index.entries()) if (!listed) this.#queue.add(digest);
-    if (this.#queue.size === 0) this.#idle.resolve();
+    if (this.#queue.size === 0) this.#idle.resolve(undefined);
   }
 
   /** Resolves when no blob is waiting for its list. */
-  get idle(): Promise<void> {
-    return this.#idle.promise;
+  async idle(): Promise<void> {
+    await this.#idle.promise;
   }
 
   /** At most one place per blob. */
@@ -58,7 +58,7 @@ export class ListBackfill {
           await this.#supply(digest, signal);
           this.#queue.delete(digest);
         } else {
-          this.#idle.resolve();
+          this.#idle.resolve(undefined);
           await new Promise<void>((resolve) => {
             this.#wake = resolve;
             if (signal.aborted) resolve();
@@ -82,8 +82,8 @@ export class ListBackfill {
       }
     } catch (err) {
       if (signal.aborted) throw err;
-      if (hasCode(err, 'not_found')) return this.#m.removal.condemn(entry, 'missing');
-      logger.warn({ err, digest }, 'piece list not computed; the blob stays unshared');
+      if (hasCode(err, 'not_found')) this.#m.removal.condemn(entry, 'missing');
+      else logger.warn({ err, digest }, 'piece list not computed; the blob stays unshared');
     }
   }
 

@@ -88,7 +88,7 @@ export class LocalIngest implements Ingest {
       // From here on it cannot be evicted.
       entry.pins += 1;
       await this.#empty();
-      if (this.#m.index.get(digest) !== entry) throw missing(digest);
+      if (this.#m.index.get(digest) !== entry) missing(digest);
       record.adopted = entry;
     });
   }

@@ -107,7 +107,7 @@ export class LocalStore implements BlobStore, AsyncDisposable {
 
   /** Resolves when every blob here now has its piece list or was found damaged, given that `run` runs. */
   listed(): Promise<void> {
-    return this.#parts.backfill.idle;
+    return this.#parts.backfill.idle();
   }
 
   /** Owned blobs that were found damaged and are not back yet. containerd does not pull them again by itself. */
@@ -195,6 +195,8 @@ async function assemble(
   const readers = new BlobReaders({ pathOf }, config);
   const lists = new PieceLists({ files: layout.pieces, pathOf });
   const lost = new LostBlobs({ files: layout.lost });
+  // containerd's own store may have brought some back.
+  for (const { digest } of [...lost.all()]) if (index.get(digest)) lost.clear(digest);
   const quarantine = new Quarantine({ layout, logger });
   const disk = new Disk(
     { clock, logger, free },

@@ -79,7 +79,7 @@ export class AdmissionGate {
     if (refusal !== undefined) {
       this.#modules.metrics.admissions.inc({ result: refusal });
       outcome.resolve(refusal);
-      connection.abort(new Error(`connection refused: ${refusal}`));
+      this.#refuse(connection, refusal);
       return;
     }
     const stop = new AbortController();
@@ -92,6 +92,18 @@ export class AdmissionGate {
       once: true,
     });
     if (connection.direction === 'outbound') void this.#dial(pending);
+  }
+
+  /**
+   * libp2p hides the reason when a connection dies before the dial returns, so the dialler reads the outcome first and
+   * closes an outbound one itself; the deadline closes it when nobody waits for it any more.
+   */
+  #refuse(connection: Connection, refusal: ConnectResult): void {
+    const error = new Error(`connection refused: ${refusal}`);
+    if (connection.direction === 'inbound') return connection.abort(error);
+    this.#modules.clock
+      .timeout(ADMISSION_DEADLINE_MS)
+      .addEventListener('abort', () => connection.abort(error), { once: true });
   }
 
   /** The peer opened its admission stream. */

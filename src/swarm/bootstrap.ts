@@ -1,23 +1,19 @@
 import type { Multiaddr } from '@multiformats/multiaddr';
-import { multiaddr } from '@multiformats/multiaddr';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../ops/logger.ts';
 import {
   type BootstrapEntry,
-  byTransport,
-  type DialTarget,
   endpointOf,
   expandBootstrap,
   type OwnAddresses,
   parseBootstrap,
   type Resolve,
-  transportOf,
   type Transports,
 } from './addresses.ts';
 import type { SwarmConfig } from './config.ts';
 import { dialFailure } from './dial-failure.ts';
+import { DialTargets, type Target } from './dial-targets.ts';
 import type { ExchangedPeer } from './inventory-protocol.ts';
-import { MAX_TARGETS } from './limits.ts';
 import type { Mesh } from './mesh.ts';
 import type { ConnectResult, SwarmMetrics } from './metrics.ts';
 import type { PeerId } from './peer-directory.ts';
@@ -27,18 +23,6 @@ import { PerMinute } from './per-minute.ts';
 const MAX_LEARNT_FAILURES = 8;
 /** Longest wait for a name, in ms. */
 const RESOLVE_DEADLINE_MS = 3000;
-
-type Target = {
-  readonly key: string;
-  readonly isStatic: boolean;
-  addresses: readonly Multiaddr[];
-  /** Known from the peer exchange, or since the first connection. */
-  peer: PeerId | undefined;
-  failures: number;
-  due_ms: number;
-  isDialling: boolean;
-  last: ConnectResult | undefined;
-};
 
 /** What became of one address, for `status`. */
 export type TargetStatus = {
@@ -73,7 +57,7 @@ export class Bootstrap {
     due_ms: number;
     failures: number;
   }[];
-  readonly #targets = new Map<string, Target>();
+  readonly #targets: DialTargets;
   readonly #unresolved = new Map<string, number>();
   readonly #mayLog: PerMinute;
   #dialling = 0;
@@ -85,6 +69,7 @@ export class Bootstrap {
     this.#modules = modules;
     this.#config = config;
     this.#transports = { quic: config.quic, tcp: config.tcp };
+    this.#targets = new DialTargets({ self: modules.self, transports: this.#transports });
     this.#entries = config.bootstrap.map((text) => ({
       entry: parseBootstrap(text),
       due_ms: -Infinity,
@@ -95,23 +80,14 @@ export class Bootstrap {
 
   /** Peers that another peer knows: kept, and dialled when we are not connected to them. Bounded. */
   learn(peers: readonly ExchangedPeer[]): void {
-    for (const peer of peers) {
-      if (peer.id === this.#modules.self || peer.addresses.length === 0) continue;
-      const known = this.#targets.get(peer.id);
-      if (known === undefined && this.#targets.size >= MAX_TARGETS) continue;
-      const addresses = this.#dialable(peer);
-      if (addresses.length === 0) continue;
-      if (known === undefined)
-        this.#add(peer.id, addresses, { isStatic: false, peer: peer.id as PeerId });
-      else known.addresses = addresses;
-    }
+    this.#targets.learn(peers, this.#modules.clock.now_ms());
     this.#wake();
   }
 
   /** A connected peer is gone: try it again soon. */
   lost(peer: PeerId): void {
     const { clock, random } = this.#modules;
-    for (const target of this.#targets.values()) {
+    for (const target of this.#targets.all()) {
       if (target.peer !== peer || target.isDialling) continue;
       target.failures = 0;
       target.due_ms = clock.now_ms() + (this.#config.min_backoff_ms * (1 + random())) / 2;
@@ -124,14 +100,13 @@ export class Bootstrap {
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.#resolveDue(signal);
-      if (signal.aborted) return;
       this.#startDue(signal);
       await this.#untilDue(signal);
     }
   }
 
   status(): TargetStatus[] {
-    const targets = [...this.#targets.values()].map(
+    const targets = this.#targets.all().map(
       (target): TargetStatus => ({
         address: target.isStatic ? target.key : (target.addresses[0]?.toString() ?? target.key),
         result: this.#isConnected(target) ? 'connected' : (target.last ?? 'pending'),
@@ -163,7 +138,7 @@ export class Bootstrap {
           this.#unresolved.delete(item.entry.text);
           item.failures = 0;
           item.due_ms = clock.now_ms() + this.#config.max_backoff_ms;
-          this.#merge(found);
+          this.#targets.merge(item.entry.text, found, clock.now_ms());
         } catch (error) {
           item.failures += 1;
           item.due_ms = clock.now_ms() + this.#backoff_ms(item.failures);
@@ -174,48 +149,15 @@ export class Bootstrap {
     );
   }
 
-  #merge(found: readonly DialTarget[]): void {
-    for (const { key, addresses } of found) {
-      if (this.#targets.has(key) || this.#targets.size >= MAX_TARGETS) continue;
-      this.#add(key, addresses, { isStatic: true, peer: peerOf(addresses) });
-    }
-  }
-
-  #add(
-    key: string,
-    addresses: readonly Multiaddr[],
-    of: { isStatic: boolean; peer: PeerId | undefined },
-  ): void {
-    const due_ms = this.#modules.clock.now_ms();
-    this.#targets.set(key, {
-      ...of,
-      key,
-      addresses,
-      failures: 0,
-      due_ms,
-      isDialling: false,
-      last: undefined,
-    });
-  }
-
-  #dialable(peer: ExchangedPeer): Multiaddr[] {
-    return byTransport(peer.addresses.map((text) => multiaddr(text)))
-      .filter((address) => this.#transports[transportOf(address)])
-      .map((address) => {
-        const named = address.getComponents().find((c) => c.name === 'p2p');
-        return named === undefined ? address.encapsulate(`/p2p/${peer.id}`) : address;
-      })
-      .filter((address) => address.toString().endsWith(`/p2p/${peer.id}`));
-  }
-
   #isConnected(target: Target): boolean {
     return target.peer !== undefined && this.#modules.mesh.has(target.peer);
   }
 
   #startDue(signal: AbortSignal): void {
+    if (signal.aborted) return;
     const now_ms = this.#modules.clock.now_ms();
     const own = this.#modules.own.current();
-    for (const target of [...this.#targets.values()]) {
+    for (const target of this.#targets.all()) {
       if (this.#dialling >= this.#config.max_parallel_dials) return;
       if (target.isDialling || target.due_ms > now_ms || this.#isConnected(target)) continue;
       if (this.#modules.mesh.size >= this.#config.max_peers) return;
@@ -224,6 +166,13 @@ export class Bootstrap {
         // Ours: nothing to dial, looked at again now and then because interfaces change.
         target.last = 'self';
         target.due_ms = now_ms + this.#config.max_backoff_ms;
+        continue;
+      }
+      const shunned =
+        target.peer === undefined ? undefined : this.#modules.mesh.shunned(target.peer);
+      if (shunned !== undefined) {
+        target.last = shunned;
+        target.due_ms = now_ms + this.#config.min_backoff_ms;
         continue;
       }
       void this.#dial(target, addresses, signal);
@@ -277,8 +226,7 @@ export class Bootstrap {
     this.#round[isFine ? 'connected' : 'failed'] += 1;
     target.failures = isFine ? 0 : target.failures + 1;
     target.due_ms = now_ms + this.#backoff_ms(target.failures + (isFine ? 1 : 0));
-    if (!target.isStatic && target.failures >= MAX_LEARNT_FAILURES)
-      this.#targets.delete(target.key);
+    if (!target.isStatic && target.failures >= MAX_LEARNT_FAILURES) this.#targets.forget(target);
     if (this.#dialling === 0) this.#summarize();
   }
 
@@ -314,7 +262,7 @@ export class Bootstrap {
       this.#modules.mesh.size >= this.#config.max_peers;
     const waiting = isFull
       ? []
-      : [...this.#targets.values()].filter((t) => !t.isDialling && !this.#isConnected(t));
+      : this.#targets.all().filter((t) => !t.isDialling && !this.#isConnected(t));
     const due_ms = Math.min(
       now_ms + this.#config.max_backoff_ms,
       ...waiting.map((t) => t.due_ms),
@@ -332,11 +280,6 @@ export class Bootstrap {
 /** Another address of the same machine may help when the path failed, never when the machine said no. */
 function isWorthAnotherAddress(result: ConnectResult): boolean {
   return ['timeout', 'refused', 'unreachable', 'gone', 'self', 'wrong_peer'].includes(result);
-}
-
-function peerOf(addresses: readonly Multiaddr[]): PeerId | undefined {
-  const named = addresses[0]?.getComponents().findLast((c) => c.name === 'p2p');
-  return named?.value as PeerId | undefined;
 }
 
 /** libp2p and resolvers do not all heed their signal: the wait is ours in any case. */

@@ -115,7 +115,16 @@ export class Mesh {
   ): Promise<{ readonly result: ConnectResult; readonly peer: PeerId }> {
     const connection = await this.#modules.node.dial(address, { signal });
     const result = await this.#gate.outcome(connection);
+    if (result === 'duplicate' || result === 'banned' || result === 'full') {
+      connection.abort(new Error(`connection refused: ${result}`));
+    }
     return { result, peer: connection.remotePeer.toString() as PeerId };
+  }
+
+  /** Why the peer is not to be dialled now, whatever its addresses promise. */
+  shunned(peer: PeerId): 'banned' | 'backoff' | undefined {
+    const reason = this.#modules.scores.exclusion(peer);
+    return reason === 'busy' ? undefined : reason;
   }
 
   /** Notes a fault of a peer; a ban closes its connection. */

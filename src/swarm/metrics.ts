@@ -15,6 +15,7 @@ export type ConnectResult =
   | 'protocol_error'
   | 'wrong_peer' // another peer id answers at a learnt address
   | 'banned'
+  | 'backoff' // it stalled or vanished a moment ago
   | 'full' // the mesh has its largest size, or too many wait for admission
   | 'gone'; // closed in the middle
 

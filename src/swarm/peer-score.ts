@@ -6,8 +6,10 @@ import type { PeerId } from './peer-directory.ts';
 
 /** Weight of the newest measurement: the last ten or so decide. */
 const EWMA_WEIGHT = 0.2;
-/** A peer that stalled or vanished is left alone this long, in ms, whatever its addresses promise. */
-const BACKOFF_MS = 30_000;
+/** A peer that stalled is left alone this long, in ms, whatever its addresses promise. */
+const STALLED_BACKOFF_MS = 30_000;
+/** One whose connection broke comes back sooner: most often its daemon was restarted. */
+const GONE_BACKOFF_MS = 5000;
 /** A busy peer is asked again after this long, in ms: about the time of one piece at 10 MB/s. */
 const BUSY_MS = 500;
 /** Bans double up to this many times. */
@@ -74,7 +76,10 @@ export class PeerScores {
         return true;
       case 'stalled':
       case 'gone':
-        score.backoff_until_ms = now_ms + BACKOFF_MS;
+        score.backoff_until_ms = Math.max(
+          score.backoff_until_ms,
+          now_ms + (fault === 'stalled' ? STALLED_BACKOFF_MS : GONE_BACKOFF_MS),
+        );
         return false;
       case 'busy':
         score.busy_until_ms = now_ms + BUSY_MS;

@@ -1,5 +1,4 @@
 import type { Connection, Stream } from '@libp2p/interface';
-import { multiaddr } from '@multiformats/multiaddr';
 import type { Clock } from '../base/clock.ts';
 import { hasCode } from '../base/errors.ts';
 import type { Logger } from '../ops/logger.ts';
@@ -228,7 +227,10 @@ export class PeerSession {
     while (!this.#gone.signal.aborted) {
       const silent_ms = clock.now_ms() - this.#heard_ms;
       const left_ms = this.#config.peer_timeout_ms - silent_ms;
-      if (left_ms <= 0) return this.end('silent');
+      if (left_ms <= 0) {
+        this.end('silent');
+        return;
+      }
       const pause_ms = Math.min(this.#config.ping_interval_ms, left_ms);
       await clock.sleep(pause_ms, { signal: this.#gone.signal }).catch(() => undefined);
       this.#sender?.ping();
@@ -254,14 +256,5 @@ export class PeerSession {
     // Another version is nobody's fault; anything else of an admitted peer is.
     if (reason === 'protocol_error') this.#modules.scores.fault(this.id, 'protocol');
     this.end(reason, reason);
-  }
-
-  /** The peer's addresses as multiaddrs with its id, for dialling it again. */
-  dialAddresses(): readonly string[] {
-    return this.addresses.map((text) => {
-      const address = multiaddr(text);
-      const isNamed = address.getComponents().some((c) => c.name === 'p2p');
-      return isNamed ? text : address.encapsulate(`/p2p/${this.id}`).toString();
-    });
   }
 }

@@ -115,9 +115,11 @@ class ServedStream {
     const { slots, bucket } = this.#modules;
     const { signal } = this.#framed;
     using slot = await slots.acquire(signal);
-    if (slot === undefined) return this.#status(request, 'busy');
-    const body = await this.#read(request);
-    if (!(body instanceof Uint8Array)) return this.#status(request, body);
+    const body = slot === undefined ? 'busy' : await this.#read(request);
+    if (!(body instanceof Uint8Array)) {
+      await this.#status(request, body);
+      return;
+    }
     await bucket.take(body.length, signal);
     await this.#send(encodeResponse({ ...request, status: 'ok', length: body.length }));
     for (let at = 0; at < body.length; at += WRITE_BYTES) {

@@ -61,8 +61,11 @@ export class DemoRun {
     );
     for (const note of tools.notes) this.#screen.line(`note: ${note}`);
     const image = await this.#image(tools);
-    const lab = await this.#do('network and registry', async () => SwarmLab.create(tools));
-    this.#lab = lab;
+    const lab = await this.#do('network and registry', async () => {
+      // Kept before anything else can happen: `close` must find it.
+      this.#lab = await SwarmLab.create(tools);
+      return this.#lab;
+    });
     const push = { name: 'push to the registry', host: 'hub' };
     const ref = await this.#do(push, async () => lab.push(image, 'demo/app'));
     const planned = planHosts(this.#options);

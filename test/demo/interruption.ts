@@ -22,7 +22,10 @@ export class Interruption {
           told();
           this.#controller.abort();
         } else if (performance.now() - this.#first_ms > SAME_KEY_MS) {
-          // Programs die with this process; directories and namespaces go at the start of the next run.
+          // Programs die with this process, by the kernel's hand.
+          process.stderr.write(
+            '\ndemo: ended at once; the next run removes the namespaces and the files in /tmp that are left\n',
+          );
           process.exit(code);
         }
       });

@@ -5,12 +5,14 @@ import { pieceLength, PIECE_BYTES } from '../../src/piece/layout.ts';
 import { hasCode } from '../../src/base/errors.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { generateClusterKey } from '../../src/swarm/cluster-key.ts';
-import { MemoryBlobs, nextTurn, SwarmHost, TEST_KEY } from '../swarm/swarm-host.ts';
+import { MemoryBlobs, eventually, SwarmHost, TEST_KEY } from '../swarm/swarm-host.ts';
 
 const signal = new AbortController().signal;
 
 for (const transport of ['tcp', 'quic'] as const) {
-  test(`two hosts exchange inventories, a list and pieces over ${transport}`, { timeout: 20_000 }, async () => {
+  test(`two hosts exchange inventories, a list and pieces over ${transport}`, {
+    timeout: 20_000,
+  }, async () => {
     const only = { tcp: transport === 'tcp', quic: transport === 'quic' };
     await using a = await SwarmHost.start(only);
     const bytes = randomBytes(2 * PIECE_BYTES + 12_345);
@@ -34,19 +36,23 @@ for (const transport of ['tcp', 'quic'] as const) {
   });
 }
 
-test('a blob that appears or disappears later is told to connected peers', { timeout: 20_000 }, async () => {
+test('a blob that appears or disappears later is told to connected peers', {
+  timeout: 20_000,
+}, async (t) => {
   await using a = await SwarmHost.start();
   await using b = await SwarmHost.start({ bootstrap: [a.address] });
   await Promise.all([a.ready(1), b.ready(1)]);
   const digest = a.blobs.put(randomBytes(1000));
-  while (b.swarm.find(digest, 1000).length === 0) await nextTurn();
+  await eventually(t, () => !(b.swarm.find(digest, 1000).length === 0));
   assert.deepEqual(b.swarm.explain(digest), [{ peer: a.swarm.id, reason: 'candidate' }]);
   a.blobs.remove(digest);
-  while (b.swarm.find(digest, 1000).length > 0) await nextTurn();
+  await eventually(t, () => !(b.swarm.find(digest, 1000).length > 0));
   assert.deepEqual(b.swarm.explain(digest), [{ peer: a.swarm.id, reason: 'no_content' }]);
 });
 
-test('hosts that know only the first one find each other by peer exchange', { timeout: 20_000 }, async () => {
+test('hosts that know only the first one find each other by peer exchange', {
+  timeout: 20_000,
+}, async () => {
   await using a = await SwarmHost.start();
   await using b = await SwarmHost.start({ bootstrap: [a.address] });
   await using c = await SwarmHost.start({ bootstrap: [a.address] });
@@ -54,7 +60,9 @@ test('hosts that know only the first one find each other by peer exchange', { ti
   assert.ok(c.swarm.status().peers.some((p) => p.id === b.swarm.id));
 });
 
-test('hosts that dial each other at the same time keep one connection, the same on both sides', { timeout: 20_000 }, async () => {
+test('hosts that dial each other at the same time keep one connection, the same on both sides', {
+  timeout: 20_000,
+}, async () => {
   await using a = await SwarmHost.start();
   await using b = await SwarmHost.start({ bootstrap: [a.address] });
   await using c = await SwarmHost.start({ bootstrap: [a.address, b.address] });
@@ -62,22 +70,32 @@ test('hosts that dial each other at the same time keep one connection, the same 
   for (const host of [a, b, c]) assert.equal(host.swarm.status().peers.length, 2);
 });
 
-test('a host whose bootstrap names only itself is alone and does not dial itself', { timeout: 20_000 }, async () => {
+test('a host whose bootstrap names only itself is alone and does not dial itself', {
+  timeout: 20_000,
+}, async (t) => {
   await using seed = await SwarmHost.start();
   const port = Number(seed.address.split(':')[1]);
   await seed[Symbol.asyncDispose]();
-  await using a = await SwarmHost.start({ port, bootstrap: [`127.0.0.1:${port}`, `[::1]:${port}`] });
-  while (a.swarm.status().addresses.some((t) => t.result === 'pending')) await nextTurn();
+  await using a = await SwarmHost.start({
+    port,
+    bootstrap: [`127.0.0.1:${port}`, `[::1]:${port}`],
+  });
+  await eventually(t, () => !a.swarm.status().addresses.some((t) => t.result === 'pending'));
   assert.equal(a.swarm.status().state, 'alone');
-  assert.deepEqual(a.swarm.status().addresses.map((t) => t.result), ['self', 'self']);
+  assert.deepEqual(
+    a.swarm.status().addresses.map((t) => t.result),
+    ['self', 'self'],
+  );
   assert.equal(a.register.value('dials_total', { result: 'self' }), 0);
 });
 
-test('a host with another cluster key is refused by name on both sides', { timeout: 20_000 }, async () => {
+test('a host with another cluster key is refused by name on both sides', {
+  timeout: 20_000,
+}, async (t) => {
   await using a = await SwarmHost.start();
   await using b = await SwarmHost.start({ bootstrap: [a.address] }, { key: generateClusterKey() });
-  while (b.swarm.status().addresses[0]?.result !== 'wrong_key') await nextTurn();
-  while (a.register.value('admissions_total', { result: 'wrong_key' }) === 0) await nextTurn();
+  await eventually(t, () => !(b.swarm.status().addresses[0]?.result !== 'wrong_key'));
+  await eventually(t, () => !(a.register.value('admissions_total', { result: 'wrong_key' }) === 0));
   for (const host of [a, b]) {
     assert.equal(host.swarm.status().state, 'alone');
     const warnings = host.logger.lines.filter((l) => l.level === 'warn');
@@ -92,7 +110,9 @@ test('one key in common is enough, so that keys can be rotated', { timeout: 20_0
   await Promise.all([a.ready(1), b.ready(1)]);
 });
 
-test('a peer that sent a wrong piece is banned, disconnected and not dialled again', { timeout: 20_000 }, async () => {
+test('a peer that sent a wrong piece is banned, disconnected and not dialled again', {
+  timeout: 20_000,
+}, async (t) => {
   await using a = await SwarmHost.start();
   const digest = a.blobs.put(randomBytes(1000));
   await using b = await SwarmHost.start({ bootstrap: [a.address] });
@@ -103,12 +123,14 @@ test('a peer that sent a wrong piece is banned, disconnected and not dialled aga
   assert.deepEqual(b.swarm.find(digest, 1000), []);
   assert.deepEqual(b.swarm.explain(digest), [{ peer: a.swarm.id, reason: 'banned' }]);
   await left;
-  while (b.swarm.status().addresses[0]?.result !== 'banned') await nextTurn();
+  await eventually(t, () => !(b.swarm.status().addresses[0]?.result !== 'banned'));
   assert.equal(b.swarm.status().peers.length, 0);
   assert.deepEqual(a.swarm.status().bans, [], 'a ban is our own affair');
 });
 
-test('a connection that dies in the middle of a piece fails every request on it at once', { timeout: 20_000 }, async () => {
+test('a connection that dies in the middle of a piece fails every request on it at once', {
+  timeout: 20_000,
+}, async () => {
   for (const transport of ['tcp', 'quic'] as const) {
     const only = { tcp: transport === 'tcp', quic: transport === 'quic' };
     await using a = await SwarmHost.start({ ...only, max_upload_bytes_per_second: PIECE_BYTES });
@@ -131,7 +153,9 @@ test('a connection that dies in the middle of a piece fails every request on it 
   }
 });
 
-test('a host without a free upload slot answers busy, and is used again when nobody else has the blob', { timeout: 20_000 }, async () => {
+test('a host without a free upload slot answers busy, and is used again when nobody else has the blob', {
+  timeout: 20_000,
+}, async () => {
   const blobs = new GatedBlobs();
   await using a = await SwarmHost.start({ upload_slots: 1, max_waiting_uploads: 0 }, { blobs });
   const digest = blobs.put(randomBytes(1000));
@@ -149,7 +173,9 @@ test('a host without a free upload slot answers busy, and is used again when nob
   assert.equal((await first).bytes.length, 1000);
 });
 
-test('a piece of another length than expected, or of an unknown blob, is not found', { timeout: 20_000 }, async () => {
+test('a piece of another length than expected, or of an unknown blob, is not found', {
+  timeout: 20_000,
+}, async () => {
   await using a = await SwarmHost.start();
   const digest = a.blobs.put(randomBytes(1000));
   await using b = await SwarmHost.start({ bootstrap: [a.address] });

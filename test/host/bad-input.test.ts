@@ -14,7 +14,7 @@ const HELLO = Buffer.from('hello');
 const HELLO_DIGEST = `sha256:${createHash('sha256').update(HELLO).digest('hex')}`;
 
 /** Exit codes of sysexits(3) and the product's own beyond them. */
-const EXIT = { config: 78, in_use: 80, permission: 77 } as const;
+const EXIT = { usage: 64, down: 69, config: 78, precondition: 80 } as const;
 /** gRPC status numbers. */
 const GRPC = { invalid_argument: 3, not_found: 5, unimplemented: 12, internal: 13 } as const;
 
@@ -101,7 +101,7 @@ suite('the daemon and input it must refuse', { timeout: 120_000 }, () => {
     await using lone = await LoneDaemon.prepare();
     await rm(lone.content_dir, { recursive: true });
     const { code, stderr } = await lone.failToStart();
-    assert.equal(code, EXIT.config, stderr);
+    assert.equal(code, EXIT.precondition, stderr);
     assert.ok(stderr.includes(lone.content_dir), stderr);
     await assert.rejects(stat(lone.content_dir), { code: 'ENOENT' });
   });
@@ -121,7 +121,7 @@ suite('the daemon and input it must refuse', { timeout: 120_000 }, () => {
     const { pid } = await first.start();
     await second.configure([[second.content_dir, first.content_dir]]);
     const { code, stderr } = await second.failToStart();
-    assert.equal(code, EXIT.in_use, stderr);
+    assert.equal(code, EXIT.precondition, stderr);
     assert.ok(stderr.includes(first.content_dir) && stderr.includes(String(pid)), stderr);
     using client = new ContentClient(first.socket);
     await assert.rejects(client.call('Info', { digest: HELLO_DIGEST }), { code: GRPC.not_found });
@@ -130,9 +130,9 @@ suite('the daemon and input it must refuse', { timeout: 120_000 }, () => {
   test('a mistyped command and a missing daemon are one sentence each', async () => {
     await using lone = await LoneDaemon.prepare();
     const typo = await lone.cli(['statsu']);
-    assert.equal(typo.code, 64, typo.stderr);
+    assert.equal(typo.code, EXIT.usage, typo.stderr);
     const down = await lone.cli(['status', '--socket', lone.socket]);
-    assert.equal(down.code, 69, down.stderr);
+    assert.equal(down.code, EXIT.down, down.stderr);
     assert.ok(down.stderr.includes(lone.socket), down.stderr);
     assert.equal(down.stderr.trim().split('\n').length, 1, down.stderr);
   });
@@ -155,7 +155,8 @@ suite('the daemon and input it must refuse', { timeout: 120_000 }, () => {
     await using lone = await LoneDaemon.prepare();
     await lone.start();
     using client = new ContentClient(lone.socket);
-    const garbage = [Buffer.from([0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]), Buffer.alloc(64, 0xff)];
+    // An endless number, and a field of a wire type that does not exist.
+    const garbage = [Buffer.alloc(64, 0xff), Buffer.from([0x7f, 0x00])];
     for (const bytes of garbage) {
       for (const name of ['Info', 'Update', 'Delete', 'Status', 'ListStatuses', 'Abort']) {
         await assert.rejects(client.raw(name, bytes), (error: { code?: number }) => {

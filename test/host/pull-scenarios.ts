@@ -147,6 +147,10 @@ export function pullScenarios(client: Client, bench: () => PullBench): void {
 async function runOnce({ b, app }: PullBench, client: Client): Promise<string> {
   const { containerd } = b;
   if (client === 'ctr') return containerd.runContainer(app.ref);
+  // After a start containerd reads its images once more, in the background.
+  await untilTrue('the image known to CRI', async () => {
+    return (await containerd.cri.imageStatus(app.ref)) !== undefined;
+  });
   const pod = await containerd.cri.runPod('run', containerd.dir);
   try {
     const id = await containerd.cri.startContainer(pod, 'app', app.ref);

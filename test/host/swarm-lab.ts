@@ -1,6 +1,6 @@
 // Hosts with the product beside real containerd: one registry, one generated cluster key, N hosts that know one another.
 import { randomBytes } from 'node:crypto';
-import { access, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { access, copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { blobPath } from '../fixtures/image.ts';
 import type { TestImage } from '../fixtures/image.ts';
@@ -216,11 +216,6 @@ export function hostReason(): string | undefined {
     process.getuid?.() === 0 ? undefined : 'host tests make network namespaces: run them as root';
   if (reason !== undefined && (process.env['CI'] ?? '') !== '') throw new Error(reason);
   return reason;
-}
-
-/** Removes a file or directory if it is there. */
-export async function discard(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true });
 }
 
 /** Connected, its inventory complete, and nothing held against it. */

@@ -110,4 +110,32 @@ describe('stalls', () => {
     assert.deepEqual(source.blames, []);
     assert.equal(b.register.value('pull_stalls_total', { kind: 'silent' }), 0);
   });
+
+  it('a blob that queues behind a large one at the only source waits for its turn', async () => {
+    await using b = new PullBench();
+    const [large, queued] = [blobOf(30, 1), blobOf(2, 2)];
+    for (const blob of [large, queued]) {
+      b.source(blob, { id: 'x', depth: 1, bytes_per_second: 2 * PIECE_BYTES });
+    }
+    const tickets = [b.join(large), b.join(queued)];
+    for (const ticket of tickets) {
+      assert.equal((await b.outcome(ticket)).value.kind, 'complete');
+      ticket.release();
+    }
+  });
+
+  it('a blob that queues behind a half-dead one is given up as well', async () => {
+    await using b = new PullBench();
+    const [large, queued] = [blobOf(30, 1), blobOf(2, 2)];
+    for (const blob of [large, queued]) {
+      b.source(blob, { id: 'x', depth: 1, act: () => 'drip' });
+    }
+    const tickets = [b.join(large), b.join(queued)];
+    for (const ticket of tickets) {
+      const { value, ms } = await b.outcome(ticket);
+      assert.equal(value.kind, 'prefix');
+      assert.equal(ms <= 12_000, true, `${ms}`);
+      ticket.release();
+    }
+  });
 });

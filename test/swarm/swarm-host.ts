@@ -70,9 +70,15 @@ export class MemoryBlobs implements SharedBlobs {
   }
 }
 
-/** Lets sockets and timers that are due run once. Loops over it end with the test's own limit. */
-export function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+/** Resolves when the condition holds; looks after each turn of the event loop, until the test's own time limit. */
+export async function eventually(
+  test: { readonly signal: AbortSignal },
+  condition: () => boolean,
+): Promise<void> {
+  while (!condition()) {
+    test.signal.throwIfAborted();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
 
 /** The key all hosts of a test share unless it says otherwise. */
@@ -148,7 +154,9 @@ export class SwarmHost implements AsyncDisposable {
 
   /** Resolves when `count` peers are connected and their whole inventories are here. */
   ready(count: number): Promise<SwarmStatus> {
-    return this.until((s) => s.peers.length === count && s.peers.every((p) => p.state !== 'greeting'));
+    return this.until(
+      (s) => s.peers.length === count && s.peers.every((p) => p.state !== 'greeting'),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

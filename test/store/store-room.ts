@@ -1,0 +1,111 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
+import { PIECE_BYTES, pieceCount, pieceLength, pieceOffset } from '../../src/piece/layout.ts';
+import type { UnverifiedPiece } from '../../src/piece/source.ts';
+import type { VerifiedPiece } from '../../src/piece/verified-piece.ts';
+import type { StagedBlob } from '../../src/store/blob-store.ts';
+import type { FreeBytes } from '../../src/store/disk.ts';
+import { LocalStore } from '../../src/store/local-store.ts';
+import { type StoreConfig, storeConfig } from '../../src/store/store-config.ts';
+import { MemoryLogger } from '../fakes/memory-logger.ts';
+import { MemoryRegister } from '../fakes/memory-register.ts';
+
+/** A directory of the test's own, gone when it ends. */
+export async function scratch(t: TestContext): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'layerswarm-store-'));
+  t.after(() => rm(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+/** Directories for a store, and stores opened on them one after another. */
+export class StoreRoom {
+  readonly logger = new MemoryLogger();
+  readonly register = new MemoryRegister();
+  readonly config: StoreConfig;
+  readonly #clock: Clock;
+  readonly #free: FreeBytes | undefined;
+
+  private constructor(config: StoreConfig, modules: { clock?: Clock; free?: FreeBytes }) {
+    this.config = config;
+    this.#clock = modules.clock ?? systemClock;
+    this.#free = modules.free;
+  }
+
+  static async make(
+    t: TestContext,
+    config: Partial<StoreConfig> = {},
+    modules: { clock?: Clock; free?: FreeBytes } = {},
+  ): Promise<StoreRoom> {
+    const dir = await scratch(t);
+    const given = {
+      content_directory: join(dir, 'content'),
+      state_directory: join(dir, 'state'),
+      create_content_directory: true,
+      cache_max_bytes: 2 ** 30,
+      disk_floor_bytes: 0,
+      backfill_bytes_per_second: 0,
+      ...config,
+    };
+    return new StoreRoom(storeConfig(given), modules);
+  }
+
+  open(config: Partial<StoreConfig> = {}): Promise<LocalStore> {
+    const modules = {
+      clock: this.#clock,
+      logger: this.logger,
+      register: this.register,
+      ...(this.#free && { free: this.#free }),
+    };
+    const { signal } = new AbortController();
+    return LocalStore.open(modules, { ...this.config, ...config }, { signal });
+  }
+
+  /** Path below the content directory. */
+  content(...names: string[]): string {
+    return join(this.config.content_directory, ...names);
+  }
+}
+
+/** Runs `work` while the store's background work runs. */
+export async function whileRunning(store: LocalStore, work: () => Promise<void>): Promise<void> {
+  const stop = new AbortController();
+  const running = store.run({ signal: stop.signal });
+  try {
+    await work();
+  } finally {
+    stop.abort();
+    await running;
+  }
+}
+
+/** Bytes that differ from piece to piece and from seed to seed. */
+export function content(size_bytes: number, seed = 1): Uint8Array {
+  const bytes = new Uint8Array(size_bytes);
+  for (let at = 0; at < size_bytes; at += PIECE_BYTES / 4) {
+    const mark = createHash('sha512').update(`${seed} ${at}`).digest();
+    bytes.set(mark.subarray(0, Math.min(mark.length, size_bytes - at)), at);
+  }
+  return bytes;
+}
+
+/** Piece `index` of a blob with these bytes, as the verifier makes it. */
+export function pieceOf(bytes: Uint8Array, index: number): VerifiedPiece {
+  const start = pieceOffset(index);
+  const part = bytes.slice(start, start + pieceLength(bytes.length, index));
+  const sha256: Uint8Array = createHash('sha256').update(part).digest();
+  const piece: UnverifiedPiece & { sha256: Uint8Array } = { index, bytes: part, sha256 };
+  return piece as VerifiedPiece;
+}
+
+/** Writes all pieces in the given order, or first to last. */
+export async function writePieces(
+  staged: StagedBlob,
+  bytes: Uint8Array,
+  order: Iterable<number> = Array(pieceCount(bytes.length)).keys(),
+): Promise<void> {
+  for (const index of order) await staged.write(pieceOf(bytes, index));
+}
