@@ -23,7 +23,10 @@ export default tseslint.config(
       ],
       // Numbers in loops over typed arrays are bounds-checked by the loop; `!` documents exactly that.
       '@typescript-eslint/no-non-null-assertion': 'off',
-      '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true, ignoreVoidReturningFunctions: true }],
+      '@typescript-eslint/no-confusing-void-expression': [
+        'error',
+        { ignoreArrowShorthand: true, ignoreVoidReturningFunctions: true },
+      ],
       '@typescript-eslint/no-extraneous-class': 'off',
     },
   },

@@ -48,7 +48,8 @@ export class Daemon implements AsyncDisposable {
   readonly #loops: Promise<void>[] = [];
   readonly #failed = Promise.withResolvers<never>();
   #state: 'starting' | 'running' | 'draining' = 'starting';
-  #no_swarm_reason = 'swarm.enabled is false';
+  /** Why there is no swarm; undefined while it starts. */
+  #no_swarm_reason: string | undefined;
   #swarm: Swarm | undefined;
   #listening: Listening | undefined;
   #endpoint: OpsEndpoint | undefined;
@@ -86,8 +87,10 @@ export class Daemon implements AsyncDisposable {
     if (this.#state !== 'running') return { state: this.#state };
     const swarm = this.#swarm?.status();
     if (swarm === undefined) {
-      const wanted = this.#config.swarm.enabled;
-      return { state: wanted ? 'degraded' : 'alone', reason: this.#no_swarm_reason };
+      if (!this.#config.swarm.enabled) return { state: 'alone', reason: 'swarm.enabled is false' };
+      return this.#no_swarm_reason === undefined
+        ? { state: 'starting', reason: 'containerd is served, the swarm is loading' }
+        : { state: 'degraded', reason: this.#no_swarm_reason };
     }
     if (swarm.state !== 'degraded') return { state: swarm.state };
     return { state: 'degraded', reason: 'some bootstrap addresses are not connected' };

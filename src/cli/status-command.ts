@@ -10,7 +10,7 @@ const WATCH_INTERVAL_MS = 1_000;
 const REDRAW = '\u001b[H\u001b[J';
 
 /** Exit codes of `layerswarm status`: what a script wants to know. A daemon that is down is `unavailable` (69). */
-export const STATUS_EXIT: Readonly<Record<string, number>> = {
+const STATUS_EXIT: Readonly<Record<string, number>> = {
   connected: 0,
   alone: 1,
   degraded: 1,

@@ -15,7 +15,7 @@ import { fromGrpcStatus } from './status.ts';
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** How a call may end early. Every call names its deadline. */
-export type CallLimits = {
+type CallLimits = {
   readonly deadline_ms: number;
   readonly signal?: AbortSignal;
 };

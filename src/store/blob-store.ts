@@ -101,7 +101,7 @@ export interface Ingest extends AsyncDisposable {
   takePrefix(staged: StagedBlob, options: { move: boolean }): Promise<void>;
   /**
    * Size and digest check, rename, directory fsync; then the ingest is gone and its lock free. `failed_precondition` when size or digest
-   * disagree (on a digest mismatch the bytes are dropped, so that a retry starts clean), `already_exists` (the ingest is gone then too). `size_bytes` 0 and `expected` '' are not checked.
+   * disagree (on a digest mismatch the bytes of an ingest with a known total are dropped, so that a retry starts clean), `already_exists` (the ingest is gone then too). `size_bytes` 0 and `expected` '' are not checked.
    */
   commit(want: {
     size_bytes: number;

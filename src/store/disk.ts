@@ -12,7 +12,7 @@ export const freeBytes: FreeBytes = async (directory) => {
 };
 
 /** Time between two looks at the free space, in ms: a fast disk fills 4 GiB meanwhile, the least a floor should be. */
-export const DISK_INTERVAL_MS = 2000;
+const DISK_INTERVAL_MS = 2000;
 
 /** Free space, looked at every two seconds and answered from memory. */
 export class Disk {

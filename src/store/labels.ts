@@ -4,9 +4,9 @@ import { DaemonError } from '../base/errors.ts';
 export type Labels = Readonly<Record<string, string>>;
 
 /** Longest key + value of one label in bytes: containerd's own limit (labels.Validate). */
-export const MAX_LABEL_BYTES = 4096;
+const MAX_LABEL_BYTES = 4096;
 /** Most labels of one blob. containerd sets no bound; ours keeps a label file below 1 MiB. */
-export const MAX_LABELS = 256;
+const MAX_LABELS = 256;
 
 /**
  * The labels after an update: wholly replaced, or merged key by key. An empty value removes its key in both modes.

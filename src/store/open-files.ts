@@ -70,6 +70,9 @@ export class OpenFiles {
 
   /** Runs `read` on the blob's file, open for as long as that takes. Errors as `get`. */
   async use<T>(digest: Digest, read: (fd: number) => Promise<T>): Promise<T> {
+    // Without a pause in between: whoever removes the blob now waits for this read.
+    const held = this.held(digest);
+    if (held !== undefined) return await held.use(read);
     // It may be pushed out between opening and use, but hardly often in a row.
     for (let attempt = 0; attempt < 8; attempt++) {
       const file = await this.get(digest);

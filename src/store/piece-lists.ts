@@ -87,7 +87,7 @@ export class PieceLists {
 }
 
 /** The list of a sha256 blob of at most one piece: its digest. */
-export function ownList({ digest, size_bytes }: Blob): PieceList {
+function ownList({ digest, size_bytes }: Blob): PieceList {
   const digests = Buffer.from(hexOf(digest), 'hex').subarray(
     0,
     pieceCount(size_bytes) * PIECE_DIGEST_BYTES,

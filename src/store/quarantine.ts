@@ -6,7 +6,7 @@ import type { StoreLayout } from './store-layout.ts';
 
 /** Most damaged files kept, and most bytes of them: enough to look at, too little to matter. The oldest go first. */
 export const QUARANTINE_MAX_FILES = 16;
-export const QUARANTINE_MAX_BYTES = 4 * 1024 ** 3;
+const QUARANTINE_MAX_BYTES = 4 * 1024 ** 3;
 
 /** Damaged blob files put aside for a person to inspect. */
 export class Quarantine {

@@ -104,9 +104,16 @@ export class StoreLayout {
 
 function makeDirectory(path: string, mode: number): void {
   try {
-    fs.mkdirSync(path, { recursive: true, mode });
+    fs.mkdirSync(path, { mode });
   } catch (error) {
-    throw fileError(error, 'write', path);
+    if (errnoOf(error) === 'EEXIST') return;
+    // Only then with parents: a recursive mkdir reports a read-only file system as ENOENT.
+    if (errnoOf(error) !== 'ENOENT') throw fileError(error, 'write', path);
+    try {
+      fs.mkdirSync(path, { recursive: true, mode });
+    } catch (inner) {
+      throw fileError(inner, 'write', path);
+    }
   }
 }
 

@@ -21,7 +21,7 @@ type Pending = {
 };
 
 /** What the gate asks and tells the mesh. */
-export interface GateEvents {
+interface GateEvents {
   /** A reason to refuse the connection before any proof, or undefined. */
   precheck(connection: Connection): ConnectResult | undefined;
   /** The peer has proved the key: its streams are to be served. */

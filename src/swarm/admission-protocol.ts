@@ -13,7 +13,6 @@ export type AdmissionType = (typeof TYPES)[number];
 
 /** What one side tells the other at the end. */
 export const ADMISSION_RESULTS = ['ok', 'wrong_key', 'protocol_version'] as const;
-export type AdmissionResult = (typeof ADMISSION_RESULTS)[number];
 
 export function encodeAdmission(type: AdmissionType, body: Uint8Array): Uint8Array {
   const frame = new Uint8Array(ADMISSION_HEADER_BYTES + body.length);

@@ -199,11 +199,10 @@ export class Mesh {
   /** Own addresses as peers shall dial them. */
   advertised(): string[] {
     const addresses = this.#modules.node.getMultiaddrs();
-    const isLoopback = (address: Multiaddr): boolean => {
-      const ip = address.getComponents()[0]?.value ?? '';
-      return ip.startsWith('127.') || ip === '::1';
-    };
-    const outer = addresses.filter((address) => !isLoopback(address));
+    // Loopback leads nowhere from another host; link-local would need the other host's interface name.
+    const isLocal = (address: Multiaddr): boolean =>
+      /^(127\.|169\.254\.|::1$|fe[89ab])/.test(address.getComponents()[0]?.value ?? '');
+    const outer = addresses.filter((address) => !isLocal(address));
     return (outer.length > 0 ? outer : addresses)
       .map((address) => address.toString())
       .filter((text) => text.length <= MAX_ADDRESS_CHARS)

@@ -44,7 +44,7 @@ export type SessionModules = {
 };
 
 /** What the mesh hears of a session. */
-export interface SessionEvents {
+interface SessionEvents {
   /** The peer said who it is. */
   onHello(session: PeerSession): void;
   /** Its whole inventory is here. */

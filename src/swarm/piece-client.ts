@@ -112,6 +112,8 @@ export class PieceClient {
     if (this.#outstanding.size >= MAX_OUTSTANDING_REQUESTS) this.#refuseOrReset();
     const stream = await raceAbort(this.#connected(), signal);
     signal.throwIfAborted();
+    // Others may have come in while the stream was being opened.
+    if (this.#outstanding.size >= MAX_OUTSTANDING_REQUESTS) throw overfull();
     return new Promise<Uint8Array>((resolve, reject) => {
       const entry: Outstanding = {
         request,
@@ -141,7 +143,7 @@ export class PieceClient {
   /** A peer that answers nothing fills our table with given-up requests: a new stream forgets them. */
   #refuseOrReset(): void {
     if ([...this.#outstanding.values()].every((entry) => !entry.cancelled)) {
-      throw new DaemonError('unavailable', 'too many requests wait for this peer already');
+      throw overfull();
     }
     const reason = new DaemonError('unavailable', 'the peer left too many requests unanswered');
     this.#stream?.then((stream) => stream.close(reason)).catch(() => undefined);
@@ -248,6 +250,10 @@ function refusal(answer: PieceResponse): DaemonError {
 function gone(cause: unknown): DaemonError {
   if (cause instanceof DaemonError && cause.code === 'protocol_error') return cause;
   return new DaemonError('internal', 'the connection to the peer is gone', {}, { cause });
+}
+
+function overfull(): DaemonError {
+  return new DaemonError('unavailable', 'too many requests wait for this peer already');
 }
 
 function raceAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { link, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { fetchStatus } from '../../src/cli/control-client.ts';
 import type { StatusResponse__Output } from '../../src/gen/layerswarm/control/v1/StatusResponse.ts';
 import { answersOn } from '../host/lab/daemon.ts';
@@ -10,8 +10,8 @@ import { LabProcess } from '../host/lab/process.ts';
 import { RUN_PREFIX } from '../host/lab/residue.ts';
 import { until, untilTrue } from '../host/wait.ts';
 import type { BlobFile } from './blob-file.ts';
+import { builtProduct } from './product.ts';
 
-const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
 const STATUS_DEADLINE_MS = 5000;
 /** Reading and hashing a blob found at start, and one round of peers, on a busy machine. */
 const SHARE_DEADLINE_MS = 120_000;
@@ -64,7 +64,7 @@ export class BenchDaemon implements AsyncDisposable {
     await writeDirectory(directory, dir, options);
     const child = await LabProcess.start({
       name: options.name,
-      argv: daemonArgv(join(dir, 'config.toml')),
+      argv: await daemonArgv(join(dir, 'config.toml')),
       log: join(dir, 'log'),
     });
     const daemon = new BenchDaemon(dir, child);
@@ -133,10 +133,10 @@ export class BenchDaemon implements AsyncDisposable {
 }
 
 /** The daemon's command line; `LAYERSWARM_BENCH_NODE` gives its Node further options, e.g. `--cpu-prof --cpu-prof-dir=DIR`. */
-export function daemonArgv(config: string): string[] {
+export async function daemonArgv(config: string): Promise<string[]> {
   const options = (process.env['LAYERSWARM_BENCH_NODE'] ?? '').split(' ').filter((o) => o !== '');
   const node = [process.execPath, '--disable-warning=ExperimentalWarning', ...options];
-  return [...node, MAIN, 'daemon', '--config', config];
+  return [...node, await builtProduct(), 'daemon', '--config', config];
 }
 
 /** Makes what the daemon `options.name` needs to start. */

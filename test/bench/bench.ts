@@ -78,8 +78,13 @@ async function runPart(name: string): Promise<Row[] | undefined> {
     return await Promise.race([running, interrupted.promise]);
   } catch (error) {
     failed.push(name);
-    console.error(`${name}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-    const stopped = await Promise.race([interrupted.promise.catch(() => true), Promise.resolve(false)]);
+    console.error(
+      `${name}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+    );
+    const stopped = await Promise.race([
+      interrupted.promise.catch(() => true),
+      Promise.resolve(false),
+    ]);
     return stopped ? undefined : [];
   } finally {
     await scope.disposeAsync().catch((error: unknown) => {

@@ -6,7 +6,11 @@ import type { Digest } from '../../src/oci/digest.ts';
 const BLOCK_BYTES = 4 * 1024 * 1024;
 
 /** A file of incompressible bytes. */
-export type BlobFile = { readonly path: string; readonly digest: Digest; readonly size_bytes: number };
+export type BlobFile = {
+  readonly path: string;
+  readonly digest: Digest;
+  readonly size_bytes: number;
+};
 
 /** Writes a blob that no other run has; it is in the page cache afterwards. */
 export async function makeBlob(directory: string, size_bytes: number): Promise<BlobFile> {

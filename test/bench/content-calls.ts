@@ -1,4 +1,5 @@
 // containerd's side of the content door: every call one after another on one connection, as containerd makes them.
+import { once } from 'node:events';
 import { Client, type ClientDuplexStream, credentials, Metadata } from '@grpc/grpc-js';
 import type { ReadRequest, WriteRequest, WriteResponse } from '../../src/content/messages.ts';
 import { loadService, type MethodCodec } from '../../src/rpc/proto.ts';
@@ -39,7 +40,9 @@ export class ContentCalls implements Disposable {
   /** All answers of List or Read, counted. */
   async stream(name: 'List' | 'Read', request: object): Promise<number> {
     const method: MethodCodec<object, object> =
-      name === 'List' ? CODEC.method<object, object>(name) : CODEC.method<ReadRequest, object>(name) as MethodCodec<object, object>;
+      name === 'List'
+        ? CODEC.method<object, object>(name)
+        : (CODEC.method<ReadRequest, object>(name) as MethodCodec<object, object>);
     const call = this.#client.makeServerStreamRequest(
       method.path,
       (message: object) => Buffer.from(method.encodeRequest(message)),
@@ -47,7 +50,10 @@ export class ContentCalls implements Disposable {
       request,
     );
     let answers = 0;
-    for await (const _ of call) answers += 1;
+    call.on('data', () => {
+      answers += 1;
+    });
+    await once(call, 'end');
     return answers;
   }
 
@@ -71,11 +77,13 @@ export class ContentCalls implements Disposable {
     await write.ask({ action: 'STAT', ref, total: blob.size_bytes });
     const { offset } = await write.ask({ action: 'STAT' });
     if (offset !== blob.size_bytes) {
-      write.end();
-      throw new Error(`only ${offset} of ${blob.size_bytes} bytes of ${blob.digest} came from peers`);
+      await write.end();
+      throw new Error(
+        `only ${offset} of ${blob.size_bytes} bytes of ${blob.digest} came from peers`,
+      );
     }
     await write.ask({ action: 'COMMIT', total: blob.size_bytes, expected: blob.digest });
-    write.end();
+    await write.end();
   }
 
   [Symbol.dispose](): void {

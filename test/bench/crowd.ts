@@ -6,7 +6,6 @@ export type CrowdOptions = {
   readonly bootstrap: string;
   readonly cluster_key: string;
 };
-export type CrowdMessage = 'up';
 
 const options = JSON.parse(process.argv[2]!) as CrowdOptions;
 await using stack = new AsyncDisposableStack();
@@ -19,7 +18,7 @@ const ended = new Promise<void>((resolve) => {
   // The bench died: nobody will say so.
   process.once('disconnect', () => resolve());
 });
-process.send!('up' satisfies CrowdMessage);
+process.send!('up');
 await ended;
 await stack.disposeAsync();
 process.exit(0);

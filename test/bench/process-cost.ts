@@ -7,13 +7,18 @@ const TICKS_PER_SECOND = 100;
 export async function cpuSeconds(pid: number): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
   // The name in parentheses may contain anything; the fields after it are numbers.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ').map(Number);
+  const fields = stat
+    .slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .map(Number);
   const [user = 0, system = 0, endedUser = 0, endedSystem = 0] = fields.slice(11, 15);
   return (user + system + endedUser + endedSystem) / TICKS_PER_SECOND;
 }
 
 /** Resident memory in MB (1e6 bytes): now, and the most since `forgetPeak`. */
-export async function residentMb(pid: number): Promise<{ readonly now: number; readonly peak: number }> {
+export async function residentMb(
+  pid: number,
+): Promise<{ readonly now: number; readonly peak: number }> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
   const mb = (field: string): number =>
     (Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]) * 1024) / 1e6;

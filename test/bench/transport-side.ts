@@ -293,4 +293,6 @@ async function receiveAll(stream: Stream, verifier: Verifier): Promise<void> {
 }
 
 const options = JSON.parse(process.argv[2]!) as SideOptions;
-await (options.kind === 'tls' || options.kind === 'tls-write' ? rawTls(options) : libp2pSide(options));
+await (options.kind === 'tls' || options.kind === 'tls-write'
+  ? rawTls(options)
+  : libp2pSide(options));

@@ -15,7 +15,11 @@ type Variant = {
   readonly store: 'plain' | 'h2' | 'grpc-js';
   readonly igzip: boolean;
 };
-type Run = { readonly seconds: number; readonly containerd_cpu_s: number; readonly daemon_cpu_s: number };
+type Run = {
+  readonly seconds: number;
+  readonly containerd_cpu_s: number;
+  readonly daemon_cpu_s: number;
+};
 type Contender = Variant & {
   readonly containerd: LabContainerd;
   /** Undefined for plain. */
@@ -82,7 +86,6 @@ async function compare(
   return rowsOf(line, contenders);
 }
 
-
 async function contender(
   scope: AsyncDisposableStack,
   lab: SwarmLab,
@@ -113,7 +116,9 @@ async function assertSource(lab: SwarmLab, image: TestImage, c: Contender): Prom
   const fetched = await lab.registry.layerBytes(image);
   const expected = c.node === undefined ? layerBytes(image) : 0;
   if (fetched === expected) return;
-  throw new Error(`${nameOf(c)} took ${fetched} bytes of layers from the registry, not ${expected}`);
+  throw new Error(
+    `${nameOf(c)} took ${fetched} bytes of layers from the registry, not ${expected}`,
+  );
 }
 
 function rowsOf(line: ContainerdLine, contenders: readonly Contender[]): Row[] {
@@ -136,7 +141,9 @@ function rowsOf(line: ContainerdLine, contenders: readonly Contender[]): Row[] {
     if (c.igzip && c.node !== undefined && same !== undefined) {
       rows.push(row(name, seconds(c), 's', { against: same }));
     }
-    rows.push(row(`${name}, CPU of containerd`, median(c.runs.map((r) => r.containerd_cpu_s)), 's'));
+    rows.push(
+      row(`${name}, CPU of containerd`, median(c.runs.map((r) => r.containerd_cpu_s)), 's'),
+    );
     if (c.node !== undefined) {
       rows.push(row(`${name}, CPU of the daemon`, median(c.runs.map((r) => r.daemon_cpu_s)), 's'));
     }

@@ -6,7 +6,12 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { DaemonError, hasCode } from '../../src/base/errors.ts';
 import { loadConfig, parseConfig } from '../../src/config/load.ts';
-import { keyReferences, renderConfig, renderReference } from '../../src/config/reference.ts';
+import {
+  keyReferences,
+  renderConfig,
+  renderReference,
+  tomlValue,
+} from '../../src/config/reference.ts';
 
 const parse = (text: string, env = {}) => parseConfig(text, 'c.toml', env);
 
@@ -157,6 +162,14 @@ test('the packaged configuration documents every key with its default', () => {
   // With every "#" before a key deleted it still is the default configuration.
   assert.deepEqual(parse(packaged.replace(/^#(?=[a-z_]+ = )/gm, '')), parse(''));
   for (const k of keyReferences()) assert.match(k.doc, /\.$/, k.key);
+});
+
+test('the manual names every key with its default', () => {
+  const file = new URL('../../packaging/man/layerswarm.toml.5', import.meta.url);
+  const manual = readFileSync(file, 'utf8').replaceAll('\\(dq', '"').split('\n');
+  for (const k of keyReferences()) {
+    assert.ok(manual.includes(`.It Va ${k.key} No = ${tomlValue(k.default)}`), k.key);
+  }
 });
 
 test('a shown configuration loads to the same configuration', () => {

@@ -326,7 +326,7 @@ export function serverSuite(server: ServerKind): void {
 }
 
 /** A unary call through grpc-js itself, for what RpcClient does not offer. */
-export function rawUnary<Req, Res>(
+function rawUnary<Req, Res>(
   client: Client,
   codec: Pick<MethodCodec<Req, Res>, 'path' | 'encodeRequest' | 'decodeResponse'>,
   request: Req,

@@ -33,7 +33,8 @@ async function lackingFile({ json, keep_logs }: DemoOptions): Promise<string | u
   }
   if (keep_logs === undefined) return undefined;
   try {
-    await mkdir(keep_logs, { recursive: true });
+    // Not recursive: that never ends in a directory that cannot be made, such as one below /proc.
+    if (!(await isDirectory(keep_logs))) await mkdir(keep_logs);
     await access(keep_logs, constants.W_OK);
     return undefined;
   } catch (error) {

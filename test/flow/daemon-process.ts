@@ -1,5 +1,4 @@
 import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -97,9 +96,9 @@ export class DaemonProcess implements AsyncDisposable {
       this.lines.push(line);
       this.#waits.get(line.msg)?.(line);
     });
-    this.ended = once(this.#child, 'close').then(
-      ([code, signal]: [number | null, NodeJS.Signals | null]) => ({ code, signal }),
-    );
+    this.ended = new Promise((resolve) => {
+      this.#child.once('close', (code, signal) => resolve({ code, signal }));
+    });
   }
 
   /** Waits for the log line with this message; rejects when the daemon ends without it. */

@@ -120,7 +120,6 @@ test('a write that is under way when the daemon is told to stop is committed bef
   await write.ask({ action: 'WRITE', data: bytes, offset: 0, total: bytes.length });
   const offset = bytes.length;
   await write.ask({ action: 'COMMIT', offset, total: offset, expected: digest });
-  write.end();
   assert.deepEqual(await daemon.ended, { code: 0, signal: null });
   const blob = join(home.content, 'blobs', 'sha256', digest.slice('sha256:'.length));
   assert.deepEqual(await readFile(blob), bytes);
@@ -138,7 +137,6 @@ test('a second signal ends the daemon at once, and the next start finds its way'
     await refused(home.socket);
     daemon.signal('SIGTERM');
     assert.equal((await daemon.ended).code, 130);
-    write.end();
   }
   await using next = home.start();
   await next.said('daemon started');

@@ -139,12 +139,13 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
     first.catch(() => undefined);
     await midPull(b, app);
     await b.daemon.crash();
-    await b.daemon.restart();
-    // containerd may fail the pull or go on asking the daemon; the client's end is the same for both.
+    // The first client must be gone before the daemon is back, or it goes on where the second one begins.
     gone.abort();
     await first.catch(() => undefined);
+    await b.daemon.restart();
     await a.host.shape({});
     await lab.meshed(b, { peers: 1, holders: [a], blobs: 2 });
+    await lab.registry.forget();
     await pullAgain(b, app, client);
     await bench().noLayerGets(app);
   });
@@ -223,10 +224,9 @@ async function banned(b: SwarmNode, liar: SwarmNode): Promise<void> {
 /** Size of the unfinished ingest that will be `total` bytes long; 0 when there is none. */
 async function ingestBytes(node: SwarmNode, total: number): Promise<number> {
   const root = join(node.content_dir, 'ingest');
-  let most = 0;
   for (const name of await readdir(root).catch(() => [])) {
-    const { size } = await stat(join(root, name, 'data')).catch(() => ({ size: 0 }));
-    if (size <= total) most = Math.max(most, size);
+    const wanted = await readFile(join(root, name, 'total'), 'utf8').catch(() => '');
+    if (Number(wanted) === total) return (await stat(join(root, name, 'data'))).size;
   }
-  return most;
+  return 0;
 }

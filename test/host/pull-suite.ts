@@ -12,7 +12,7 @@ export function pullSuite(line: ContainerdLine): void {
   const skip = hostReason() ?? false;
   suite(`containerd ${line} with layerswarm as its content store`, {
     skip,
-    timeout: 600_000,
+    timeout: 1_200_000,
   }, () => {
     let made: PullBench | undefined;
     const bench = (): PullBench => {

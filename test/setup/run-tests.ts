@@ -48,10 +48,11 @@ const NOTHING: Counts = { tests: 0, passed: 0, failed: 0, cancelled: 0, skipped:
 const GRACE_MS = 10_000;
 
 let child: ChildProcess | undefined;
-let interrupted = false;
+/** An object, because a signal handler changes it behind the compiler's back. */
+const run = { interrupted: false };
 
 function onSignal(signal: NodeJS.Signals): void {
-  interrupted = true;
+  run.interrupted = true;
   const running = child;
   running?.kill(signal);
   setTimeout(() => running?.kill('SIGKILL'), GRACE_MS).unref();
@@ -156,7 +157,7 @@ const results: Result[] = [];
 for (const stage of STAGES) {
   if (wanted.length > 0 && !wanted.includes(stage.name)) continue;
   results.push(await runStage(stage));
-  if (interrupted) break;
+  if (run.interrupted) break;
 }
 const passed = summarize(results);
-process.exit(interrupted ? 130 : passed ? 0 : 1);
+process.exit(run.interrupted ? 130 : passed ? 0 : 1);

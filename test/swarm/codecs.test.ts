@@ -38,28 +38,41 @@ import {
   PrefixSet,
 } from '../../src/swarm/prefix-set.ts';
 
+/** Plain objects, as the decoders make them. */
+const plain = { noNullPrototype: true } as const;
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
 const digest = fc.uint8Array({ maxLength: 8 }).map(digestOf);
 const request: fc.Arbitrary<PieceRequest> = fc.oneof(
-  fc.record({
-    kind: fc.constant('piece' as const),
-    id: u32,
-    digest,
-    index: u32,
-    length: fc.integer({ min: 1, max: PIECE_BYTES }),
-  }),
-  fc.record({ kind: fc.constant('list' as const), id: u32, digest, max_pieces: u32 }),
-  fc.record({ kind: fc.constant('cancel' as const), id: u32 }),
+  fc.record(
+    {
+      kind: fc.constant('piece' as const),
+      id: u32,
+      digest,
+      index: u32,
+      length: fc.integer({ min: 1, max: PIECE_BYTES }),
+    },
+    plain,
+  ),
+  fc.record({ kind: fc.constant('list' as const), id: u32, digest, max_pieces: u32 }, plain),
+  fc.record({ kind: fc.constant('cancel' as const), id: u32 }, plain),
 );
 const response: fc.Arbitrary<PieceResponse> = fc
-  .record({
-    kind: fc.constantFrom('piece' as const, 'list' as const),
-    status: fc.constantFrom('ok' as const, 'not_found' as const, 'busy' as const, 'error' as const),
-    id: u32,
-    length: fc.integer({ min: 0, max: PIECE_BYTES }),
-  })
+  .record(
+    {
+      kind: fc.constantFrom('piece' as const, 'list' as const),
+      status: fc.constantFrom(
+        'ok' as const,
+        'not_found' as const,
+        'busy' as const,
+        'error' as const,
+      ),
+      id: u32,
+      length: fc.integer({ min: 0, max: PIECE_BYTES }),
+    },
+    plain,
+  )
   .map((r) => (r.status === 'ok' ? r : { ...r, length: 0 }));
-const prefix: fc.Arbitrary<Prefix> = fc.record({ high: u32, low: u32 });
+const prefix: fc.Arbitrary<Prefix> = fc.record({ high: u32, low: u32 }, plain);
 
 function throwsOnlyProtocolErrors(act: () => void): void {
   try {

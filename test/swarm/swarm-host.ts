@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { systemClock } from '../../src/base/clock.ts';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { DaemonError } from '../../src/base/errors.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { pieceCount, pieceLength, pieceOffset } from '../../src/piece/layout.ts';
@@ -106,7 +106,7 @@ export class SwarmHost implements AsyncDisposable {
 
   static async start(
     config: Partial<SwarmConfig> = {},
-    options: { key?: string; blobs?: MemoryBlobs } = {},
+    options: { key?: string; blobs?: MemoryBlobs; clock?: Clock } = {},
   ): Promise<SwarmHost> {
     const dir = await mkdtemp(join(tmpdir(), 'layerswarm-swarm-'));
     const cluster_key_file = join(dir, 'cluster.key');
@@ -115,7 +115,7 @@ export class SwarmHost implements AsyncDisposable {
     const register = new MemoryRegister();
     const logger = new MemoryLogger();
     const swarm = await Swarm.start(
-      { store: blobs, clock: systemClock, logger, register },
+      { store: blobs, clock: options.clock ?? systemClock, logger, register },
       {
         ...defaultSwarmConfig,
         listen: ['127.0.0.1'],

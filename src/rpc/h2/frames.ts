@@ -154,7 +154,7 @@ function emit(bytes: Buffer, pos: number, end: number, sink: FrameSink): boolean
   );
 }
 
-export function readUint24(bytes: Uint8Array, pos: number): number {
+function readUint24(bytes: Uint8Array, pos: number): number {
   return (bytes[pos]! << 16) | (bytes[pos + 1]! << 8) | bytes[pos + 2]!;
 }
 

@@ -11,7 +11,7 @@ import type { RequestHead } from './request-head.ts';
  * Largest request message: containerd's clients are set to 16 MiB of payload in one message, the slack is for the
  * fields around it.
  */
-export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 65_536;
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 65_536;
 
 /** A status text is cut to this many characters: it must fit one HEADERS frame, percent-encoded. */
 const MAX_STATUS_TEXT = 1024;

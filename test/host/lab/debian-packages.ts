@@ -89,7 +89,7 @@ export async function debianTools(options: { signal?: AbortSignal } = {}): Promi
 }
 
 /** Installs what the bench needs on the machine itself and lacks; needs root for that, and says so. */
-export async function ensureHostTools(): Promise<void> {
+async function ensureHostTools(): Promise<void> {
   const lacking = new Set<string>();
   for (const [program, pkg] of Object.entries(HOST_TOOLS)) {
     const found = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'].map((d) => exists(join(d, program)));

@@ -100,7 +100,7 @@ export async function killNamespace(name: string): Promise<void> {
 }
 
 /** The pids in a named network namespace and all their descendants, zombies left out. */
-export async function namespacePids(name: string): Promise<number[]> {
+async function namespacePids(name: string): Promise<number[]> {
   const listed = await tryCommand(['ip', 'netns', 'pids', name]);
   const found = new Set(listed.stdout.split(/\s+/).filter(Boolean).map(Number));
   const table = await processTable();
@@ -186,7 +186,7 @@ function alive(pid: number): boolean {
 }
 
 /** Sends a signal to one pid; false when it no longer exists. */
-export function signalPid(pid: number, signal: NodeJS.Signals | 0): boolean {
+function signalPid(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
     process.kill(pid, signal);
     return true;

@@ -135,6 +135,47 @@ test('a lost connection is an error for the streams on it', async () => {
   assert.notEqual(near.status, 'closed');
 });
 
+test('closing a connection ends every stream on both sides', async () => {
+  await using pair = await startPair();
+  const ends = await Promise.all(Array.from({ length: 5 }, () => pair.open()));
+  const remote = pair.listener.getConnections()[0]!;
+  const closed = [...ends.flatMap(({ near, far }) => [near, far]), pair.connection, remote];
+  const events = Promise.all(closed.map((each) => closeOf(each)));
+  await pair.connection.close();
+  await events;
+  assert.deepEqual([pair.connection.streams, remote.streams], [[], []]);
+  assert.deepEqual([pair.connection.status, remote.status], ['closed', 'closed']);
+});
+
+test('a connection whose upgrade is refused is closed, and the next one is accepted', async (t) => {
+  const transport = await bare(t);
+  const here = new CapturingUpgrader();
+  const refused: MultiaddrConnection[] = [];
+  const accept = here.upgradeInbound;
+  here.upgradeInbound = (connection) => {
+    here.upgradeInbound = accept;
+    refused.push(connection);
+    return Promise.reject(new Error('not now'));
+  };
+  const listener = transport.createListener({
+    upgrader: {
+      upgradeInbound: (connection: MultiaddrConnection) => here.upgradeInbound(connection),
+    } as unknown as Upgrader,
+  });
+  await listener.listen(ANY_PORT);
+  const dialer = await startNode();
+  t.after(() => dialer.stop());
+  const closed = once(dialer, 'connection:close');
+  await dialer.dial(listener.getAddrs());
+  await closed;
+  assert.equal(refused[0]?.status, 'aborted');
+  const arrived = here.next();
+  const second = await dialer.dial(listener.getAddrs());
+  await arrived;
+  assert.equal(second.status, 'open');
+  await listener.close();
+});
+
 test('a host that proves another identity than the address names is refused', async (t) => {
   const transport = await bare(t);
   const host = await startNode();

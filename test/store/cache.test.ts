@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import { describe, it } from 'node:test';
+import { hasCode } from '../../src/base/errors.ts';
+import { type Digest, digestOf, hexOf } from '../../src/oci/digest.ts';
+import { WINDOW_BYTES } from '../../src/store/blob-reader.ts';
+import type { LocalStore } from '../../src/store/local-store.ts';
+import { commitBytes } from '../contract/blob-store-suite.ts';
+import { content, StoreRoom } from './store-room.ts';
+
+async function demoted(store: LocalStore, seed: number): Promise<Digest> {
+  const digest = await commitBytes(store, content(1000, seed));
+  await store.delete(digest);
+  return digest;
+}
+
+describe('the cache', () => {
+  it('loses the longest unused blob first when it outgrows its budget, and never an owned one', async (t) => {
+    const room = await StoreRoom.make(t, { cache_max_bytes: 2500 });
+    await using store = await room.open();
+    const owned = await commitBytes(store, content(5000, 9));
+    const [a, b] = [await demoted(store, 1), await demoted(store, 2)];
+    await store.readPiece(a, 0);
+    const c = await demoted(store, 3);
+    const there = [owned, a, b, c].map((digest) => store.info(digest) !== undefined);
+    assert.deepEqual(there, [true, true, false, true]);
+    assert.equal(fs.existsSync(room.content('blobs', 'sha256', hexOf(b))), false);
+    assert.equal(room.register.value('store_evictions_total', { reason: 'budget' }), 1);
+  });
+
+  it('keeps a blob that an ingest has adopted until the ingest ends', async (t) => {
+    const room = await StoreRoom.make(t, { cache_max_bytes: 1500 });
+    await using store = await room.open();
+    const a = await demoted(store, 1);
+    await using ingest = await store.ingest('ref', { total_bytes: 1000 });
+    await ingest.adopt(a);
+    const b = await demoted(store, 2);
+    assert.equal(store.info(b), undefined);
+    assert.notEqual(store.info(a), undefined);
+    await store.abort('ref');
+    const c = await demoted(store, 3);
+    assert.equal(store.info(a), undefined);
+    assert.notEqual(store.info(c), undefined);
+  });
+
+  it('gives a removed blob up only after the reads that are under way', async (t) => {
+    const room = await StoreRoom.make(t, { cache_max_bytes: 0 });
+    await using store = await room.open();
+    const bytes = content(3 * WINDOW_BYTES);
+    const digest = await commitBytes(store, bytes);
+    const reader = await store.open(digest);
+    const reading = reader.read(0, bytes.length);
+    await store.delete(digest);
+    assert.equal(Buffer.compare(await reading, bytes), 0);
+    await assert.rejects(reader.read(0, 10), (error) => hasCode(error, 'not_found'));
+    assert.equal(store.opened(digest), undefined);
+  });
+});
+
+describe('reading', () => {
+  it('serves a sequential reader mostly from the window, always with the right bytes', async (t) => {
+    const room = await StoreRoom.make(t);
+    await using store = await room.open();
+    const bytes = content(3 * WINDOW_BYTES + 12_345);
+    const digest = await commitBytes(store, bytes);
+    const reader = await store.open(digest);
+    const step = 32 * 1024;
+    const parts: Uint8Array[] = [];
+    let peeked = 0;
+    for (let at = 0; at < bytes.length; at += step) {
+      const window = reader.peek(at, step);
+      if (window !== undefined) peeked += 1;
+      parts.push(window ?? (await reader.read(at, step)));
+    }
+    // Every part was handed out before the later windows were filled: none may have changed since.
+    assert.equal(Buffer.compare(Buffer.concat(parts), bytes), 0);
+    assert.ok(peeked >= parts.length - 8, `${peeked} of ${parts.length} from the window`);
+  });
+
+  it('works with fewer open files than blobs being read at once', async (t) => {
+    const room = await StoreRoom.make(t, { open_files_max: 2 });
+    await using store = await room.open();
+    const blobs: { digest: Digest; bytes: Uint8Array }[] = [];
+    for (let seed = 0; seed < 8; seed++) {
+      const bytes = content(200_000, seed);
+      blobs.push({ digest: await commitBytes(store, bytes), bytes });
+    }
+    const readers = await Promise.all(blobs.map(({ digest }) => store.open(digest)));
+    for (let at = 0; at < 200_000; at += 50_000) {
+      const reads = readers.map((reader) => reader.read(at, 50_000));
+      for (const [i, got] of (await Promise.all(reads)).entries()) {
+        assert.equal(Buffer.compare(got, blobs[i]!.bytes.subarray(at, at + 50_000)), 0);
+      }
+    }
+    const fds = fs.readdirSync('/proc/self/fd').filter((fd) => {
+      try {
+        return fs.readlinkSync(`/proc/self/fd/${fd}`).startsWith(room.content('blobs'));
+      } catch {
+        return false;
+      }
+    });
+    assert.ok(fds.length <= 2, `${fds.length} open`);
+  });
+
+  it('leaves no file open when the store closes', async (t) => {
+    const room = await StoreRoom.make(t);
+    {
+      await using store = await room.open();
+      const digest = await commitBytes(store, content(1000));
+      await store.open(digest);
+      await store.stage(digestOf(Buffer.from('x')), 1);
+    }
+    const open = fs.readdirSync('/proc/self/fd').map((fd) => {
+      try {
+        return fs.readlinkSync(`/proc/self/fd/${fd}`);
+      } catch {
+        return '';
+      }
+    });
+    assert.deepEqual(
+      open.filter((path) => path.startsWith(room.content())),
+      [],
+    );
+  });
+});
