@@ -1,3 +1,5 @@
+import { MAX_PREFIXES } from './limits.ts';
+
 /** Settings of the swarm. Plain data, parsed and frozen by the config room. */
 export type SwarmConfig = {
   /** Where the identity file lies. */
@@ -62,5 +64,5 @@ export const defaultSwarmConfig = {
   upload_slots: 8,
   max_waiting_uploads: 16,
   max_upload_bytes_per_second: 0,
-  max_prefixes_per_peer: 1_000_000,
+  max_prefixes_per_peer: MAX_PREFIXES,
 } as const satisfies Partial<SwarmConfig>;
