@@ -28,6 +28,8 @@ import type { Swarm, SwarmConfig } from './swarm/swarm.ts';
 
 /** How often lost blobs are looked for again among the peers, and systemd's status line is renewed, in ms. */
 const ROUND_MS = 5_000;
+/** How long calls that waited for the socket have the process to themselves, in ms: loading the swarm blocks it for longer. */
+const SWARM_DELAY_MS = 50;
 
 export type DaemonModules = {
   readonly clock: Clock;
@@ -238,6 +240,7 @@ export class Daemon implements AsyncDisposable {
       );
       return;
     }
+    await clock.sleep(SWARM_DELAY_MS, { signal: this.#stop.signal });
     const { Swarm, defaultSwarmConfig } = await import('./swarm/swarm.ts');
     const full = { ...defaultSwarmConfig, ...this.#swarmConfig() };
     const swarm = await Swarm.start(

@@ -9,7 +9,9 @@ node="$here/node_modules/.bin/node"
 # npm writes this file at the end of an install: it is newer than the lock file when the install is of this lock.
 if [ ! -x "$node" ] || [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   echo "layerswarm: installing npm dependencies (once)" >&2
-  npm ci --no-audit --no-fund >&2
+  # Not `npm ci`: it refuses a lock file without the optional packages of platforms that a registry does not carry.
+  # Without saving, install takes the versions of the lock file as well.
+  npm install --no-save --no-audit --no-fund --loglevel=error >&2
   touch node_modules/.package-lock.json
 fi
 if ! "$node" -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 24 ? 0 : 1)'; then
