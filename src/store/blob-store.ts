@@ -100,7 +100,7 @@ export interface Ingest extends AsyncDisposable {
   /** Takes the contiguous prefix of a staged blob, with its hash state, in place of own bytes. `move` gives the file away instead of copying it. */
   takePrefix(staged: StagedBlob, options: { move: boolean }): Promise<void>;
   /**
-   * Size and digest check, rename, directory fsync; then the ingest is gone and its lock free. `failed_precondition` when size or digest
+   * Size and digest check, then a rename (synced soon after); the ingest is gone and its lock free. `failed_precondition` when size or digest
    * disagree (on a digest mismatch the bytes of an ingest with a known total are dropped, so that a retry starts clean), `already_exists` (the ingest is gone then too). `size_bytes` 0 and `expected` '' are not checked.
    */
   commit(want: {

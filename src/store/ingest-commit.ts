@@ -23,7 +23,7 @@ export type CommitWant = {
   readonly labels: Labels;
 };
 
-type Modules = Pick<IngestModules, 'catalog' | 'index' | 'placement'> & {
+type Modules = Pick<IngestModules, 'catalog' | 'chores' | 'index' | 'placement'> & {
   readonly ingests: LocalIngests;
   /** Brings the data to the disk, unless it is there. */
   readonly sync: () => Promise<void>;
@@ -62,7 +62,8 @@ export async function commitIngest(
   if (adopted !== undefined) return missing(digest);
   await m.sync();
   const pieces = record.hash?.pieceDigests();
-  await m.placement.place(record.data, digest);
+  const { durable } = m.placement.place(record.data, digest);
+  m.chores.start('name of a committed blob not synced', () => durable);
   m.ingests.drop(record);
   return await m.catalog.enter({
     digest,

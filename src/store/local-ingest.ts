@@ -129,8 +129,9 @@ export class LocalIngest implements Ingest {
     if (this.#closed) return;
     this.#closed = true;
     const record = this.#record;
-    await record.serial.run(async () => {
-      await closeFile(this.#fd);
+    await record.serial.run(() => {
+      // Synchronous: the answer to a commit waits for this, and the thread pool may be busy with other blobs' data.
+      fs.closeSync(this.#fd);
       try {
         if (!record.gone) writeUpdated(record.directory, record.updated_ns);
       } catch (err) {
@@ -138,6 +139,7 @@ export class LocalIngest implements Ingest {
         this.#m.logger.debug({ err, ref: this.ref }, 'update time of an ingest not written');
       }
       this.#m.ingests.release(record);
+      return Promise.resolve();
     });
   }
 

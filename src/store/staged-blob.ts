@@ -194,7 +194,7 @@ export class LocalStaged implements StagedBlob {
     const present = catalog.intact(this.digest);
     if (present !== undefined) return infoOf(present);
     await placement.sync(this.#fd, this.#path);
-    await placement.place(this.#path, this.digest);
+    await placement.place(this.#path, this.digest).durable;
     return await catalog.enter({
       digest: this.digest,
       size_bytes: this.size_bytes,
