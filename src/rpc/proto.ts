@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { loadSync, type MethodDefinition, type Options } from '@grpc/proto-loader';
 import { DaemonError } from '../base/errors.ts';
+import { isWholeMessage } from './wire-shape.ts';
 
 /**
  * The one way messages look in this program; `npm run proto` makes the types from the same options. 64-bit integers
@@ -76,6 +77,9 @@ function codecOf<Req, Res>(definition: MethodDefinition<object, object>): Method
   return {
     path,
     decode: (bytes) => {
+      if (!isWholeMessage(bytes)) {
+        throw new DaemonError('invalid_argument', `malformed request to ${path}`);
+      }
       let request: object;
       try {
         request = definition.requestDeserialize(asBuffer(bytes));

@@ -6,7 +6,7 @@ import type { Logger } from '../ops/logger.ts';
 export type FreeBytes = (directory: string) => Promise<number>;
 
 /** What statfs says is available to this process. */
-export const freeBytes: FreeBytes = async (directory) => {
+const freeBytes: FreeBytes = async (directory) => {
   const { bavail, bsize } = await statfs(directory);
   return bavail * bsize;
 };
