@@ -22,6 +22,9 @@ process.exitCode = await runCommand(
     runDaemon: async (config) => {
       // A young generation that stays small: 17 MB less resident, and the daemon's large buffers are not on the heap anyway.
       setFlagsFromString('--semi-space-growth-factor=1');
+      // V8 counts buffers against a small heap and collected all of it every 8 MB received; letting it grow fourfold
+      // between collections made transfers 1.7 to 1.9 times as fast, for 40 MB more at the peak.
+      setFlagsFromString('--heap-growing-percent=300');
       const { runDaemon } = await import('./daemon-process.ts');
       return runDaemon(config, { version, environment: process.env });
     },
