@@ -129,7 +129,9 @@ export class LocalCatalog implements BlobCatalog {
       index.setListed(entry, true);
       chores.start('piece list not saved', () => lists.save(list));
     }
-    if (labels !== NO_LABELS) await this.#saveLabels(entry);
+    if (Object.keys(labels).length > 0) await this.#saveLabels(entry);
+    // Without labels only a stale file may be left to remove: a pull's commit must not queue behind others' label writes.
+    else chores.start('stale labels not removed', () => this.#saveLabels(entry));
     budget.enforce();
     return infoOf(entry);
   }
