@@ -1,13 +1,20 @@
 import { DaemonError } from '../base/errors.ts';
 import { isDigest, parseDigest } from '../oci/digest.ts';
-import type { CallContext } from '../rpc/service.ts';
+import type { CallContext, MessageParts } from '../rpc/service.ts';
 import type { BlobCatalog } from '../store/blob-store.ts';
 import type { ReadRequest, ReadResponse } from './messages.ts';
 import type { ContentMetrics } from './metrics.ts';
 import { decodeReadRequest, readResponseHead } from './read-codec.ts';
 
-/** Most payload of one answer, as containerd's own server has it. */
+/** Read from the disk at once. */
 const CHUNK_BYTES = 1024 * 1024;
+
+/**
+ * Payload of one message. Clients read on until they have what they asked for, so a Read may be answered in several messages. With
+ * more than 32 KiB in one, containerd 2.x takes a buffer of 1 MiB for it from its gRPC library's pool and clears that, for
+ * every 32 KiB of layer: unpacking then costs it 0.12 ms more per Read and the processor's caches.
+ */
+const MESSAGE_BYTES = 16_384;
 
 /** containerd's Read: ranges of committed blobs. */
 export class BlobReads {
@@ -23,10 +30,10 @@ export class BlobReads {
   }
 
   /**
-   * The whole answer as the parts of one message when the bytes are in memory, else undefined. Never throws: what is wrong with
+   * The whole answer, each message in parts, when the bytes are in memory, else undefined. Never throws: what is wrong with
    * a request is said by `chunks`.
    */
-  immediate(bytes: Uint8Array): readonly Uint8Array[] | undefined {
+  immediate(bytes: Uint8Array): readonly MessageParts[] | undefined {
     let request: ReadRequest;
     try {
       request = decodeReadRequest(bytes);
@@ -43,11 +50,16 @@ export class BlobReads {
     const data = reader.peek(offset, length);
     if (data?.length !== length) return undefined;
     this.#metrics.read_bytes.inc({ way: 'window' }, length);
-    return [readResponseHead(0, length), data];
+    const messages: MessageParts[] = [];
+    for (let at = 0; at < length; at += MESSAGE_BYTES) {
+      const part = data.subarray(at, Math.min(length, at + MESSAGE_BYTES));
+      messages.push([readResponseHead(at, part.length), part]);
+    }
+    return messages;
   }
 
   /**
-   * The range in chunks of up to 1 MiB. A negative offset counts as 0, a size of 0 or too much means up to the end, and the end
+   * The range in order. A negative offset counts as 0, a size of 0 or too much means up to the end, and the end
    * itself is an empty answer. `invalid_argument`, `not_found`, `out_of_range`, `data_loss`.
    */
   async *chunks(
@@ -74,7 +86,9 @@ export class BlobReads {
         });
       }
       this.#metrics.read_bytes.inc({ way: 'disk' }, data.length);
-      yield { offset: done, data };
+      for (let at = 0; at < data.length; at += MESSAGE_BYTES) {
+        yield { offset: done + at, data: data.subarray(at, at + MESSAGE_BYTES) };
+      }
       done += data.length;
     }
   }

@@ -236,24 +236,31 @@ export class CallRunner implements CallContext {
   #runStream(bytes: Uint8Array, skipImmediate: boolean): void {
     const method = this.#facts.route.method as ServerStreamMethod<unknown, unknown>;
     try {
-      const parts = skipImmediate ? undefined : method.immediate?.(bytes);
-      if (parts !== undefined) {
-        void this.#port.send(Buffer.concat(parts)); // copy: may be queued, and the parts are lent
-        this.#succeed();
+      const messages = skipImmediate ? undefined : method.immediate?.(bytes);
+      if (messages !== undefined) {
+        // Copies: they may have to wait, and the parts are lent.
+        const copies = messages.map((parts) => Buffer.concat(parts));
+        this.#work(() => this.#sendAll(copies, (copy) => copy));
         return;
       }
       const answers = method.handle(method.decode(bytes), this);
-      this.#work(async () => {
-        for await (const response of answers) {
-          if (this.#over) return;
-          await this.#port.send(method.encode(response));
-          if (this.#isOver()) return;
-        }
-        this.#succeed();
-      });
+      this.#work(() => this.#sendAll(answers, method.encode));
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** Sends all, the next one only when the client can take it, then the status. */
+  async #sendAll<T>(
+    answers: AsyncIterable<T> | Iterable<T>,
+    encode: (answer: T) => Uint8Array,
+  ): Promise<void> {
+    for await (const answer of answers) {
+      if (this.#over) return;
+      await this.#port.send(encode(answer));
+      if (this.#isOver()) return;
+    }
+    this.#succeed();
   }
 
   /** Answers what waits, one message after the other, then closes when the client has closed. */

@@ -11,6 +11,9 @@ export type CallContext = {
   readonly namespace: string;
 };
 
+/** One serialized message: its bytes are those of the parts, in order. */
+export type MessageParts = readonly Uint8Array[];
+
 /** One request, one answer. A thrown DaemonError becomes the mapped gRPC status, anything else INTERNAL with an id. */
 export type UnaryMethod<Req, Res> = {
   readonly kind: 'unary';
@@ -26,10 +29,10 @@ export type ServerStreamMethod<Req, Res> = {
   readonly encode: (response: Res) => Uint8Array;
   readonly handle: (request: Req, call: CallContext) => AsyncIterable<Res> | Iterable<Res>;
   /**
-   * Hot path: the single, whole answer straight from the request's bytes, in one synchronous step, as the parts of one serialized
-   * message (so that payload is not copied), or undefined to go the ordinary way. The server does not keep the views after it wrote them.
+   * Hot path: the whole answer straight from the request's bytes, in one synchronous step, as serialized messages, each in
+   * parts (so that payload is not copied), or undefined to go the ordinary way. The server does not keep the views after it wrote them.
    */
-  readonly immediate?: (request: Uint8Array) => readonly Uint8Array[] | undefined;
+  readonly immediate?: (request: Uint8Array) => readonly MessageParts[] | undefined;
 };
 
 /** A conversation of strict request and answer over one stream (containerd's Write). */

@@ -15,7 +15,7 @@ import { connect as netConnect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { PrometheusRegister } from '../../src/ops/register.ts';
 import { listen } from '../../src/rpc/listen.ts';
-import type { ServiceTable } from '../../src/rpc/service.ts';
+import type { MessageParts, ServiceTable } from '../../src/rpc/service.ts';
 import { MemoryLogger } from '../fakes/memory-logger.ts';
 import { RUN_PREFIX } from '../host/lab/residue.ts';
 import type { BenchContext } from './part.ts';
@@ -28,7 +28,7 @@ type ServerKind = (typeof SERVERS)[number];
 type Cpu = { readonly user: number; readonly system: number };
 
 /** `data = 1` of a ReadContentResponse-like message: tag and length, then the view of a blob's bytes. */
-const MESSAGE_HEAD = Buffer.from([0x12, 0x80, 0x80, 0x02]);
+const MESSAGE_HEAD = Buffer.from([0x12, 0x80, 0x80, 0x01]);
 const BLOB = Buffer.alloc(READ_BYTES * 64, 'layer');
 /** A request as containerd makes it: a digest and two numbers. */
 const REQUEST = Buffer.concat([
@@ -37,11 +37,20 @@ const REQUEST = Buffer.concat([
   Buffer.from([0x10, 0x80, 0x80, 0x80, 0x10, 0x18, 0x80, 0x80, 0x02]),
 ]);
 
+/** gRPC's prefix of a message. */
+const PREFIX_BYTES = 5;
+
 let turn = 0;
 
-function readParts(): readonly Uint8Array[] {
+/** As the content door answers a Read: two messages of half the size. */
+function readMessages(): readonly MessageParts[] {
   turn = (turn + 1) % 64;
-  return [MESSAGE_HEAD, BLOB.subarray(turn * READ_BYTES, (turn + 1) * READ_BYTES)];
+  const start = turn * READ_BYTES;
+  const middle = start + READ_BYTES / 2;
+  return [
+    [MESSAGE_HEAD, BLOB.subarray(start, middle)],
+    [MESSAGE_HEAD, BLOB.subarray(middle, start + READ_BYTES)],
+  ];
 }
 
 const table: ServiceTable = new Map([
@@ -51,8 +60,8 @@ const table: ServiceTable = new Map([
       kind: 'server_stream',
       decode: (bytes: Uint8Array) => bytes,
       encode: (bytes: Uint8Array) => bytes,
-      handle: () => [Buffer.concat(readParts())],
-      immediate: () => readParts(),
+      handle: () => readMessages().map((parts) => Buffer.concat(parts)),
+      immediate: () => readMessages(),
     },
   ],
 ]);
@@ -66,10 +75,9 @@ function serveHttp2(stream: ServerHttp2Stream): void {
       { waitForTrailers: true },
     );
     stream.once('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
-    const parts = readParts();
-    const prefix = Buffer.alloc(5);
-    prefix.writeUInt32BE(READ_BYTES + MESSAGE_HEAD.length, 1);
-    stream.end(Buffer.concat([prefix, ...parts]));
+    const prefix = Buffer.alloc(PREFIX_BYTES);
+    prefix.writeUInt32BE(READ_BYTES / 2 + MESSAGE_HEAD.length, 1);
+    stream.end(Buffer.concat(readMessages().flatMap((parts) => [prefix, ...parts])));
   });
 }
 
@@ -102,10 +110,10 @@ function read(session: ClientHttp2Session): Promise<void> {
     });
     stream.on('error', reject);
     stream.on('end', () => {
-      if (bytes === READ_BYTES + MESSAGE_HEAD.length + 5) resolve();
+      if (bytes === READ_BYTES + 2 * (MESSAGE_HEAD.length + PREFIX_BYTES)) resolve();
       else reject(new Error(`answer of ${bytes} bytes`));
     });
-    const prefix = Buffer.alloc(5);
+    const prefix = Buffer.alloc(PREFIX_BYTES);
     prefix.writeUInt32BE(REQUEST.length, 1);
     stream.end(Buffer.concat([prefix, REQUEST]));
   });

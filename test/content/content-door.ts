@@ -7,7 +7,13 @@ import type { Digest } from '../../src/oci/digest.ts';
 import { PIECE_BYTES, pieceCount } from '../../src/piece/layout.ts';
 import type { VerifiedPiece } from '../../src/piece/verified-piece.ts';
 import { loadService } from '../../src/rpc/proto.ts';
-import type { AnyMethod, CallContext, Dialogue, ServiceTable } from '../../src/rpc/service.ts';
+import type {
+  AnyMethod,
+  CallContext,
+  Dialogue,
+  MessageParts,
+  ServiceTable,
+} from '../../src/rpc/service.ts';
 import type { BlobStore, StagedBlob } from '../../src/store/blob-store.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakePull } from '../fakes/fake-pull.ts';
@@ -58,21 +64,21 @@ export class ContentDoor {
     return answers;
   }
 
-  /** Read's immediate answer, put together from its parts. */
+  /** Read's immediate answer: the parts of its messages, and the messages. */
   immediate(request: {
     digest: string;
     offset?: number;
     size?: number;
-  }): { parts: readonly Uint8Array[]; answer: { offset: number; data: Buffer } } | undefined {
+  }): { parts: readonly MessageParts[]; answers: { offset: number; data: Buffer }[] } | undefined {
     const { encodeRequest, decodeResponse } = codec.method<
       object,
       { offset: number; data: Buffer }
     >('Read');
     const parts = this.immediateOf(encodeRequest(request));
-    return parts && { parts, answer: decodeResponse(Buffer.concat(parts)) };
+    return parts && { parts, answers: parts.map((p) => decodeResponse(Buffer.concat(p))) };
   }
 
-  immediateOf(bytes: Uint8Array): readonly Uint8Array[] | undefined {
+  immediateOf(bytes: Uint8Array): readonly MessageParts[] | undefined {
     return this.#method('Read', 'server_stream').immediate?.(bytes);
   }
 

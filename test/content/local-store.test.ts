@@ -143,7 +143,7 @@ test('a sequential reader soon reads from memory', async (t) => {
   for (let offset = 0; offset < total; offset += size) {
     const found = door.immediate({ digest, offset, size });
     if (found) immediate += 1;
-    const chunks = found ? [found.answer] : await door.stream('Read', { digest, offset, size });
+    const chunks = found ? found.answers : await door.stream('Read', { digest, offset, size });
     const data = Buffer.concat(chunks.map((c) => c['data'] as Buffer));
     assert.ok(data.equals(layer.subarray(offset, offset + size)), `at ${offset}`);
   }

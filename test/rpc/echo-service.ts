@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { DaemonError, type ErrorCode } from '../../src/base/errors.ts';
 import { loadService } from '../../src/rpc/proto.ts';
-import type { CallContext, Dialogue, ServiceTable } from '../../src/rpc/service.ts';
+import type { CallContext, Dialogue, MessageParts, ServiceTable } from '../../src/rpc/service.ts';
 
 export type Message = { readonly text: string; readonly data: Buffer; readonly number: number };
 export type CountRequest = { readonly count: number; readonly bytes: number };
@@ -110,13 +110,14 @@ export class EchoService {
     }
   }
 
-  /** `count` 1 is answered at once, 0 refused, anything else goes the ordinary way. */
-  #immediate(request: Uint8Array): readonly Uint8Array[] | undefined {
+  /** `count` 1 and 2 are answered at once, 0 refused, anything else goes the ordinary way. */
+  #immediate(request: Uint8Array): readonly MessageParts[] | undefined {
     const { count, bytes } = METHODS.read.decode(request);
     if (count === 0) throw new DaemonError('not_found', 'nothing to read');
-    if (count !== 1) return undefined;
+    if (count > 2) return undefined;
     this.immediate += 1;
-    return [Buffer.concat([Buffer.of(0x12), varint(bytes)]), PAYLOAD.subarray(0, bytes)];
+    const message = [Buffer.concat([Buffer.of(0x12), varint(bytes)]), PAYLOAD.subarray(0, bytes)];
+    return Array.from({ length: count }, () => message);
   }
 
   #open(call: CallContext): Dialogue<Message, Message> {

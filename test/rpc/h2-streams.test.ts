@@ -272,7 +272,7 @@ test('h2: ten thousand reset calls on one connection are no reason to end it', a
   await using bench = await Bench.start('h2');
   using peer = new RawPeer(bench.path);
   peer.hello();
-  const request = grpcMessage(METHODS.read.encodeRequest({ count: 2, bytes: 10 }));
+  const request = grpcMessage(METHODS.read.encodeRequest({ count: 3, bytes: 10 }));
   for (let i = 0; i < 10_000; i++) {
     const id = 2 * i + 1;
     peer.send(

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { MessageParts } from '../service.ts';
 import {
   ConnectionError,
   encodeFrame,
@@ -86,17 +87,28 @@ export class Outbox {
   }
 
   /**
-   * One whole answer: headers, the message in DATA frames, OK trailers. `total` is the sum of the parts' lengths; the
-   * caller has checked the flow-control windows. The parts are copied here.
+   * One whole answer: headers, the messages, each in DATA frames of its own, OK trailers. The caller has checked the
+   * flow-control windows for `framed` bytes (the messages with their prefixes). The parts are copied here.
    */
-  answer(stream: number, parts: readonly Uint8Array[], total: number, maxFrame: number): void {
-    let left = total + PREFIX_BYTES;
-    const frames = Math.ceil(left / maxFrame);
-    this.#reserve(RESPONSE_HEAD.length + frames * FRAME_HEADER_BYTES + left + OK_TRAILERS.length);
-    const buffer = this.#buffer;
+  answer(
+    stream: number,
+    messages: readonly MessageParts[],
+    framed: number,
+    maxFrame: number,
+  ): void {
+    const frames = Math.ceil(framed / maxFrame) + messages.length;
+    this.#reserve(RESPONSE_HEAD.length + frames * FRAME_HEADER_BYTES + framed + OK_TRAILERS.length);
     let pos = this.#copyFrame(RESPONSE_HEAD, stream, this.#pos);
+    for (const parts of messages) pos = this.#message(stream, parts, pos, maxFrame);
+    this.#pos = this.#copyFrame(OK_TRAILERS, stream, pos);
+  }
+
+  #message(stream: number, parts: MessageParts, start: number, maxFrame: number): number {
+    const buffer = this.#buffer;
+    const total = byteLength(parts);
+    let left = total + PREFIX_BYTES;
     let room = Math.min(left, maxFrame);
-    pos = writeFrameHeader(buffer, pos, room, FRAME.data, 0, stream);
+    let pos = writeFrameHeader(buffer, start, room, FRAME.data, 0, stream);
     pos = writePrefix(buffer, pos, total);
     left -= room;
     room -= PREFIX_BYTES;
@@ -115,7 +127,7 @@ export class Outbox {
         room -= count;
       }
     }
-    this.#pos = this.#copyFrame(OK_TRAILERS, stream, pos);
+    return pos;
   }
 
   /** The headers before the first message of an answer. */
@@ -212,6 +224,13 @@ export class Outbox {
 }
 
 const EMPTY = new Uint8Array(0);
+
+/** Bytes of a message. */
+export function byteLength(parts: MessageParts): number {
+  let total = 0;
+  for (const part of parts) total += part.length;
+  return total;
+}
 
 function writePrefix(buffer: Buffer, pos: number, length: number): number {
   buffer[pos] = 0;

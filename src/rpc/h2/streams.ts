@@ -14,7 +14,8 @@ import {
   readUint32,
   unpad,
 } from './frames.ts';
-import { type Outbox, PREFIX_BYTES } from './outbox.ts';
+import type { MessageParts } from '../service.ts';
+import { byteLength, type Outbox, PREFIX_BYTES } from './outbox.ts';
 import type { RequestHead } from './request-head.ts';
 import { Stream, type StreamHost } from './stream.ts';
 
@@ -161,30 +162,28 @@ export class Streams implements StreamHost {
     const size = end - start - PREFIX_BYTES;
     if (size < 0 || bytes[start] !== 0 || readUint32(bytes, start + 1) !== size) return false;
     stream.remoteEnded = true;
-    let parts: readonly Uint8Array[] | undefined;
+    let messages: readonly MessageParts[] | undefined;
     try {
-      parts = immediate(bytes.subarray(start + PREFIX_BYTES, end));
+      messages = immediate(bytes.subarray(start + PREFIX_BYTES, end));
     } catch (error) {
       this.#failAtOnce(stream, route, error);
       return true;
     }
-    if (parts === undefined) {
+    if (messages === undefined) {
       stream.remoteEnded = false;
       stream.data(bytes, start, end);
       stream.halfClose(true);
       return true;
     }
-    let total = 0;
-    for (const part of parts) total += part.length;
-    const framed = total + PREFIX_BYTES;
+    let framed = 0;
+    for (const parts of messages) framed += byteLength(parts) + PREFIX_BYTES;
     route.immediateCalls += 1;
     if (framed <= this.#sendWindow && framed <= stream.sendWindow && !this.#outbox.blocked) {
-      this.#outbox.answer(stream.id, parts, total, this.#peerMaxFrame);
+      this.#outbox.answer(stream.id, messages, framed, this.#peerMaxFrame);
       this.#sendWindow -= framed;
       this.#streams.delete(stream.id);
     } else {
-      void stream.send(Buffer.concat(parts)); // copy: waits for windows, and the parts are lent
-      stream.end(OK);
+      void sendInTurn(stream, messages);
     }
     return true;
   }
@@ -344,4 +343,10 @@ function broken(message: string): ConnectionError {
 
 function overflow(): ConnectionError {
   return new ConnectionError(H2_CODE.flow_control_error, 'send window beyond 2^31 - 1');
+}
+
+/** The slow way out: waits for windows between messages. Copies at once, because the parts are lent. */
+async function sendInTurn(stream: Stream, messages: readonly MessageParts[]): Promise<void> {
+  for (const message of messages.map((parts) => Buffer.concat(parts))) await stream.send(message);
+  stream.end(OK);
 }
