@@ -1,13 +1,15 @@
 #!/usr/bin/env node
 /** The command `layerswarm`: joins the command line to the world. Each subcommand loads only what it needs. */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { systemClock } from './base/clock.ts';
+import { INSTALL_ROOT } from './base/install-root.ts';
 import { runCommand } from './cli/program.ts';
 
-const { version } = JSON.parse(
-  readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
-) as { version: string };
+const { version } = JSON.parse(readFileSync(join(INSTALL_ROOT, 'package.json'), 'utf8')) as {
+  version: string;
+};
 
 process.exitCode = await runCommand(
   {

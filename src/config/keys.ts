@@ -1,5 +1,5 @@
 import { isIP } from 'node:net';
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** What the reference, the man page and the error messages tell about one key. */
 export type KeyDoc = {

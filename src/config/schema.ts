@@ -2,7 +2,7 @@
  * The configuration reference: every key with meaning, unit, bounds and default stands here and nowhere else. The
  * documented `packaging/config.toml` is rendered from it (`reference.ts`), a test compares the two.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import {
   addressList,
   bootstrapList,

@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { loadSync, type MethodDefinition, type Options } from '@grpc/proto-loader';
 import { DaemonError } from '../base/errors.ts';
+import { INSTALL_ROOT } from '../base/install-root.ts';
 import { isWholeMessage } from './wire-shape.ts';
 
 /**
@@ -37,8 +38,8 @@ export interface ServiceCodec {
   method<Req, Res>(name: string): MethodCodec<Req, Res>;
 }
 
-/** The project's proto texts: `proto/` beside `src/` and `dist/`. */
-export const PROTO_DIRECTORY = fileURLToPath(new URL('../../proto/', import.meta.url));
+/** The project's proto texts: `proto/` of the install root. */
+export const PROTO_DIRECTORY = join(INSTALL_ROOT, 'proto/');
 
 /**
  * Loads a service from a proto text, at start, synchronously (about 20 ms with the parser's own loading).

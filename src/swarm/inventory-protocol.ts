@@ -1,5 +1,5 @@
 import { multiaddr } from '@multiformats/multiaddr';
-import { z } from 'zod';
+import * as z from 'zod';
 import { DaemonError } from '../base/errors.ts';
 import {
   MAX_ADDRESS_CHARS,

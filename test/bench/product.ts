@@ -1,11 +1,8 @@
-import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { RUN_PREFIX } from '../host/lab/residue.ts';
-import { runCommand } from '../host/lab/run-command.ts';
-
-const ROOT = resolve(import.meta.dirname, '../..');
-const BUILD_DEADLINE_MS = 180_000;
+import { bundle } from '../setup/bundle.ts';
 
 let building: Promise<string> | undefined;
 
@@ -21,13 +18,6 @@ export function builtProduct(): Promise<string> {
 async function build(): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), `${RUN_PREFIX}product-`));
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-  for (const name of ['proto', 'node_modules', 'package.json']) {
-    symlinkSync(join(ROOT, name), join(directory, name));
-  }
-  const tsc = join(ROOT, 'node_modules/.bin/tsc');
-  const project = ['-p', join(ROOT, 'tsconfig.build.json'), '--outDir', join(directory, 'dist')];
-  await runCommand([process.execPath, tsc, ...project, '--sourceMap', 'false'], {
-    deadline_ms: BUILD_DEADLINE_MS,
-  });
-  return join(directory, 'dist/main.js');
+  await bundle(directory);
+  return join(directory, 'main.js');
 }

@@ -1,20 +1,16 @@
 /**
- * `npm run build`: JavaScript of src/ into dist/, with an executable `dist/main.js` that is run once to see that it starts.
+ * `npm run build`: the program as one bundle in dist/, which runs without node_modules; it is run once to see that it starts.
  * Also writes the documented default configuration, so that it cannot lag behind the schema.
  */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { renderReference } from '../../src/config/reference.ts';
+import { bundle } from './bundle.ts';
 import { ROOT, runTool } from './run-tool.ts';
 
 process.chdir(ROOT);
-for (const [tool, args] of [
-  ['test/setup/proto.ts', []],
-  ['tsc', ['-p', 'tsconfig.build.json']],
-] as const) {
-  if (tool === 'tsc') rmSync('dist', { recursive: true, force: true });
-  if (runTool(tool, args) !== 0) process.exit(1);
-}
+if (runTool('test/setup/proto.ts', []) !== 0) process.exit(1);
+await bundle(`${ROOT}dist`);
 writeFileSync('packaging/config.toml', renderReference());
 
 const main = `${ROOT}dist/main.js`;

@@ -1,5 +1,8 @@
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import { DaemonError } from '../../base/errors.ts';
+import { INSTALL_ROOT } from '../../base/install-root.ts';
 import type { QuicConfig } from './config.ts';
 
 /**
@@ -101,7 +104,9 @@ export class NativeQuic {
       );
     }
     try {
-      // The binary is a dependency of the JavaScript package, so it is looked up from there.
+      const built = join(INSTALL_ROOT, 'native', 'libp2p-quic.node');
+      if (existsSync(built)) return new NativeQuic(createRequire(built)(built) as Binding);
+      // From source. The binary is a dependency of the JavaScript package, so it is looked up from there.
       const require = createRequire(import.meta.resolve('@chainsafe/libp2p-quic'));
       return new NativeQuic(require(name) as Binding);
     } catch (cause) {
