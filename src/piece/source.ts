@@ -2,7 +2,12 @@ import type { Digest } from '../oci/digest.ts';
 import type { PieceList } from './piece-list.ts';
 
 /** A piece as it came off the wire. Nobody may use its bytes before the verifier has compared their digest. */
-export type UnverifiedPiece = { readonly index: number; readonly bytes: Uint8Array };
+export type UnverifiedPiece = {
+  readonly index: number;
+  readonly bytes: Uint8Array;
+  /** Gives the memory back to the source: called at most once, when nobody looks at the bytes any more. Not calling it costs memory only. */
+  readonly release?: () => void;
+};
 
 /** Why a source is taken out of a pull; a closed set, used as a metric label and in explanations. */
 export type SourceFault =

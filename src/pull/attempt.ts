@@ -1,4 +1,5 @@
 import { PIECE_BYTES, pieceCount, pieceLength } from '../piece/layout.ts';
+import type { UnverifiedPiece } from '../piece/source.ts';
 import type { StagedBlob } from '../store/blob-store.ts';
 import { slept } from './deadline.ts';
 import type { Lane } from './fetch-gate.ts';
@@ -262,19 +263,22 @@ export class Attempt {
     const flight = new Flight(this.#modules, { piece, length, reason, member }, this.#config);
     this.#flights.add(flight);
     if (reason !== 'missing') metrics.hedges.inc({ reason });
+    let arrived: UnverifiedPiece | undefined;
     try {
-      const bytes = await flight.fetch({
+      arrived = await flight.fetch({
         onBytes: (n) => {
           this.#received_bytes += n;
         },
         onStall: (kind) => this.#stalled(flight, kind),
       });
-      const verified = await this.#modules.verifier.verify(bytes, piece, this.#work.claim.list);
+      const verified = await this.#modules.verifier.verify(arrived, piece, this.#work.claim.list);
       if (verified === undefined) await this.#wrong(flight);
       else if (!flight.aborted) await this.#landed(flight, () => this.#work.staged.write(verified));
     } catch (error) {
       this.#failed(flight, error);
     } finally {
+      // Whatever became of it: nobody verifies, hashes or writes it any more.
+      arrived?.release?.();
       this.#flights.delete(flight);
     }
   }

@@ -23,9 +23,18 @@ export async function writeAt(fd: number, bytes: Uint8Array, position: number): 
 }
 
 /** Up to `length` bytes at `position` in a fresh buffer; fewer only at the end of the file. */
-export async function readAt(fd: number, length: number, position: number): Promise<Uint8Array> {
-  // Plain memory, not Buffer's shared pool: callers keep these views.
-  const buffer = new Uint8Array(length);
+export function readAt(fd: number, length: number, position: number): Promise<Uint8Array> {
+  // Plain memory, not Buffer's shared pool: callers keep these views. Not cleared: what is not read is not handed out.
+  return readInto(fd, Buffer.allocUnsafeSlow(length), position);
+}
+
+/** Fills `buffer` from `position`; gives the part of it that was filled, all of it but at the end of the file. */
+export async function readInto(
+  fd: number,
+  buffer: Uint8Array,
+  position: number,
+): Promise<Uint8Array> {
+  const { length } = buffer;
   let done = 0;
   while (done < length) {
     const { bytesRead } = await read(fd, buffer, done, length - done, position + done);

@@ -9,7 +9,7 @@ import type { LocalCatalog } from './blob-catalog.ts';
 import { infoOf, NO_LABELS } from './blob-index.ts';
 import type { BlobPlacement } from './blob-placement.ts';
 import type { BlobInfo, StagedBlob } from './blob-store.ts';
-import { breathe, closeFile, readAt, writeAt } from './descriptor.ts';
+import { breathe, closeFile, readInto, writeAt } from './descriptor.ts';
 import { fileError } from './file-errors.ts';
 import type { StoreMetrics } from './metrics.ts';
 import { HASH_SLICE_BYTES, PrefixHash } from './prefix-hash.ts';
@@ -30,7 +30,10 @@ export type GivenPrefix = {
   readonly hash: PrefixHash | undefined;
 };
 
-/** A working copy: one sparse file in staging. Hashed in order as the prefix grows; what came out of order is read again from the page cache. */
+/**
+ * A working copy: one sparse file in staging. Hashed in order as pieces arrive, from their bytes while those are being written; what
+ * came out of order is read again from the page cache.
+ */
 export class LocalStaged implements StagedBlob {
   readonly digest: Digest;
   readonly size_bytes: number;
@@ -39,12 +42,18 @@ export class LocalStaged implements StagedBlob {
   readonly #fd: number;
   readonly #digests: Uint8Array;
   readonly #have: Uint8Array;
+  /** Whole `write` calls under way. */
   readonly #writing = new Map<number, Promise<void>>();
+  /** Pieces on their way to the file: their bytes, and the end of that. */
+  readonly #arriving = new Map<number, { bytes: Uint8Array; written: Promise<void> }>();
   readonly #hashing = new Serial();
-  readonly #whole: Hash;
+  #whole: Hash;
   #have_count = 0;
-  /** Pieces hashed so far. */
+  /** Pieces hashed so far; the last of them may still be being written. */
   #next = 0;
+  /** Leading pieces that are both hashed and written. */
+  #prefix = 0;
+  #slice: Uint8Array | undefined;
   #ended = false;
   #closing: Promise<void> | undefined;
 
@@ -65,7 +74,7 @@ export class LocalStaged implements StagedBlob {
   }
 
   get prefix_bytes(): number {
-    return Math.min(this.size_bytes, pieceOffset(this.#next));
+    return Math.min(this.size_bytes, pieceOffset(this.#prefix));
   }
 
   has(index: number): boolean {
@@ -119,9 +128,10 @@ export class LocalStaged implements StagedBlob {
     if (move) this.#ended = true;
     try {
       if (move) await this.#settle();
-      await this.#hashing.run(() =>
-        take({ path: this.#path, bytes: this.prefix_bytes, hash: this.#prefixHash() }),
-      );
+      await this.#hashing.run(async () => {
+        await this.#hashedIsWritten();
+        await take({ path: this.#path, bytes: this.prefix_bytes, hash: this.#prefixHash() });
+      });
     } finally {
       if (move) await this.#close();
     }
@@ -134,30 +144,68 @@ export class LocalStaged implements StagedBlob {
 
   async #put(piece: VerifiedPiece): Promise<void> {
     const { index, bytes } = piece;
-    try {
-      await writeAt(this.#fd, bytes, pieceOffset(index));
-    } catch (error) {
-      throw fileError(error, 'write', this.#path);
+    const written = this.#writePiece(piece);
+    this.#arriving.set(index, { bytes, written });
+    const hashed = this.#hashing.run(() => this.#hashOn());
+    const [writing] = await Promise.allSettled([written, hashed]);
+    this.#arriving.delete(index);
+    if (writing.status === 'rejected') {
+      await this.#unhash(index);
+      throw fileError(writing.reason, 'write', this.#path);
     }
-    this.#digests.set(piece.sha256, index * PIECE_DIGEST_BYTES);
+    // The hash may have stopped before this piece was in the file.
+    await this.#hashing.run(() => this.#hashOn());
+    this.#advance();
+  }
+
+  async #writePiece({ index, bytes, sha256 }: VerifiedPiece): Promise<void> {
+    await writeAt(this.#fd, bytes, pieceOffset(index));
+    this.#digests.set(sha256, index * PIECE_DIGEST_BYTES);
     this.#have[index >> 3]! |= 1 << (index & 7);
     this.#have_count += 1;
     this.#m.metrics.staged.inc({}, bytes.length);
-    if (index === this.#next) await this.#hashing.run(() => this.#hashOn(piece));
+    this.#advance();
   }
 
-  async #hashOn(piece: VerifiedPiece): Promise<void> {
-    while (this.has(this.#next)) {
-      if (this.#next === piece.index) await this.#hash(piece.bytes);
-      else await this.#hashFromFile(this.#next);
+  #advance(): void {
+    while (this.#prefix < this.#next && this.has(this.#prefix)) this.#prefix += 1;
+  }
+
+  /** Resolves when no hashed piece is on its way to the file any more. */
+  async #hashedIsWritten(): Promise<void> {
+    const before = [...this.#arriving].filter(([index]) => index < this.#next);
+    await Promise.allSettled(before.map(([, { written }]) => written));
+  }
+
+  /** Hashes as far as pieces are there without a gap, in memory or in the file. */
+  async #hashOn(): Promise<void> {
+    for (;;) {
+      const arriving = this.#arriving.get(this.#next);
+      if (arriving !== undefined) await this.#hash(arriving.bytes);
+      else if (this.has(this.#next)) await this.#hashFromFile(this.#next);
+      else return;
       this.#next += 1;
+      this.#advance();
     }
+  }
+
+  /** A piece did not reach the file: if it was hashed already, the hash is made anew from what is there. */
+  async #unhash(index: number): Promise<void> {
+    await this.#hashing.run(async () => {
+      if (index >= this.#next) return;
+      this.#whole = createHasher(algorithmOf(this.digest));
+      this.#next = 0;
+      await this.#hashOn();
+    });
   }
 
   async #hashFromFile(index: number): Promise<void> {
     const end = pieceOffset(index) + pieceLength(this.size_bytes, index);
+    // Used again: a new one for each slice would keep the garbage collector busy.
+    const slice = (this.#slice ??= Buffer.allocUnsafeSlow(HASH_SLICE_BYTES));
     for (let at = pieceOffset(index); at < end; ) {
-      const bytes = await readAt(this.#fd, Math.min(HASH_SLICE_BYTES, end - at), at);
+      const room = slice.subarray(0, Math.min(HASH_SLICE_BYTES, end - at));
+      const bytes = await readInto(this.#fd, room, at);
       if (bytes.length === 0) {
         throw new DaemonError('data_loss', `the working copy of ${this.digest} was truncated`);
       }
@@ -175,10 +223,11 @@ export class LocalStaged implements StagedBlob {
 
   #prefixHash(): PrefixHash | undefined {
     if (algorithmOf(this.digest) !== 'sha256') return undefined;
+    if (this.#prefix !== this.#next) return undefined; // a hashed piece is not in the file: its write failed just now
     return PrefixHash.resume({
       whole: this.#whole.copy(),
       offset_bytes: this.prefix_bytes,
-      digests: this.#digests.slice(0, this.#next * PIECE_DIGEST_BYTES),
+      digests: this.#digests.slice(0, this.#prefix * PIECE_DIGEST_BYTES),
     });
   }
 

@@ -21,6 +21,7 @@ import type { OwnInventory } from './own-inventory.ts';
 import type { PeerId } from './peer-directory.ts';
 import type { PeerScores } from './peer-score.ts';
 import { PeerSession } from './peer-session.ts';
+import type { PieceBuffers } from './piece-buffers.ts';
 import type { PieceServer } from './piece-server.ts';
 
 /**
@@ -35,6 +36,7 @@ export type MeshModules = {
   readonly own: OwnInventory;
   readonly scores: PeerScores;
   readonly server: PieceServer;
+  readonly buffers: PieceBuffers;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: SwarmMetrics;

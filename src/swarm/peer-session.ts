@@ -24,6 +24,7 @@ import type { CloseReason, SwarmMetrics } from './metrics.ts';
 import type { OwnInventory } from './own-inventory.ts';
 import type { PeerId } from './peer-directory.ts';
 import type { PeerScores } from './peer-score.ts';
+import type { PieceBuffers } from './piece-buffers.ts';
 import { PieceClient } from './piece-client.ts';
 import type { PieceServer } from './piece-server.ts';
 import { PrefixSet } from './prefix-set.ts';
@@ -36,6 +37,7 @@ export type SessionModules = {
   readonly own: OwnInventory;
   readonly scores: PeerScores;
   readonly server: PieceServer;
+  readonly buffers: PieceBuffers;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: SwarmMetrics;
@@ -88,6 +90,7 @@ export class PeerSession {
     this.since_ms = this.#heard_ms = modules.clock.now_ms();
     this.pieces = new PieceClient({
       clock: modules.clock,
+      buffers: modules.buffers,
       open: (signal) => this.#open(PIECE_PROTOCOL, signal),
       events: {
         onReceived: (bytes, elapsed_ms, first_ms) =>

@@ -42,7 +42,8 @@ export class PeerSource implements PieceSource {
     options: { signal: AbortSignal; onProgress?: (received_bytes: number) => void },
   ): Promise<UnverifiedPiece> {
     const piece = { digest: this.#digest, index, length };
-    return { index, bytes: await this.#session.pieces.piece(piece, options) };
+    const bytes = await this.#session.pieces.piece(piece, options);
+    return { index, bytes, release: () => this.#session.pieces.release(bytes) };
   }
 
   blame(fault: SourceFault): void {

@@ -6,6 +6,7 @@ import type { PieceList } from '../piece/piece-list.ts';
 import type { FrameBody } from './frame-decoder.ts';
 import { FramedStream } from './framed-stream.ts';
 import { MAX_OUTSTANDING_REQUESTS, OPEN_STREAM_DEADLINE_MS } from './limits.ts';
+import type { PieceBuffers } from './piece-buffers.ts';
 import {
   decodeList,
   decodeResponse,
@@ -46,6 +47,7 @@ export class PieceClient {
   readonly #open: (signal: AbortSignal) => Promise<Stream>;
   readonly #clock: Clock;
   readonly #events: PieceClientEvents;
+  readonly #buffers: PieceBuffers;
   readonly #outstanding = new Map<number, Outstanding>();
   #stream: Promise<FramedStream> | undefined;
   #nextId = 1;
@@ -57,18 +59,25 @@ export class PieceClient {
     open: (signal: AbortSignal) => Promise<Stream>;
     clock: Clock;
     events: PieceClientEvents;
+    buffers: PieceBuffers;
   }) {
     this.#open = modules.open;
     this.#clock = modules.clock;
     this.#events = modules.events;
+    this.#buffers = modules.buffers;
   }
 
-  /** The bytes of one piece, owned by the caller. Errors as of `PieceSource.fetch`. */
+  /** The bytes of one piece, owned by the caller, who may `release` them. Errors as of `PieceSource.fetch`. */
   piece(
     piece: { readonly digest: Digest; readonly index: number; readonly length: number },
     options: { signal: AbortSignal; onProgress?: ((received_bytes: number) => void) | undefined },
   ): Promise<Uint8Array> {
     return this.#request({ kind: 'piece', id: this.#id(), ...piece }, options);
+  }
+
+  /** The caller of `piece` is done with its bytes: the next piece may be written there. */
+  release(bytes: Uint8Array): void {
+    this.#buffers.give(bytes);
   }
 
   /** The peer's claim of the piece digests. Errors as of `PieceSource.list`. */
@@ -207,7 +216,7 @@ export class PieceClient {
 
   #body(entry: Outstanding, length: number): FrameBody {
     const first_ms = this.#clock.now_ms();
-    const target = entry.cancelled ? undefined : new Uint8Array(length);
+    const target = entry.cancelled ? undefined : this.#buffers.take(length);
     let seen = 0;
     return {
       length,

@@ -18,6 +18,7 @@ import { createNode, startNode } from './node.ts';
 import { OwnInventory } from './own-inventory.ts';
 import type { PeerDirectory, PeerId } from './peer-directory.ts';
 import { type Ban, PeerScores } from './peer-score.ts';
+import { PieceBuffers } from './piece-buffers.ts';
 import { PieceServer } from './piece-server.ts';
 import { type PeerStatus, peerStatus } from './peer-status.ts';
 import { TokenBucket } from './token-bucket.ts';
@@ -203,7 +204,7 @@ function assemble(
   const health = { disk_full: false };
   const state = () => ({ disk_full: health.disk_full, load: slots.load });
   const mesh: Mesh = new Mesh(
-    { node, keys, own, scores, server, clock, logger, metrics, state },
+    { node, keys, own, scores, server, buffers: new PieceBuffers(), clock, logger, metrics, state },
     config,
   );
   const directory = new MeshDirectory({ mesh, own, scores, metrics }, config);

@@ -12,6 +12,7 @@ import {
   encodeRequest,
   encodeResponse,
 } from '../../src/swarm/piece-protocol.ts';
+import { PieceBuffers } from '../../src/swarm/piece-buffers.ts';
 import { PieceServer } from '../../src/swarm/piece-server.ts';
 import { TokenBucket } from '../../src/swarm/token-bucket.ts';
 import { UploadSlots } from '../../src/swarm/upload-slots.ts';
@@ -30,6 +31,7 @@ function client() {
   let opened = 0;
   const pieces = new PieceClient({
     clock: new FakeClock(),
+    buffers: new PieceBuffers(),
     open: () => {
       opened += 1;
       return Promise.resolve(near.stream);
