@@ -5,6 +5,7 @@ import { parse, TomlError } from 'smol-toml';
 import type { z } from 'zod';
 import { DaemonError, errnoOf } from '../base/errors.ts';
 import { type KeyDoc, splitHostPort } from './keys.ts';
+import { describeMigration, MIGRATIONS, type Migration, migrationOf } from './migrations.ts';
 import { tomlValue } from './reference.ts';
 import { type Config, SECTIONS, type SectionName } from './schema.ts';
 
@@ -37,13 +38,21 @@ export function loadConfig(
   return parseConfig(text, file, environment);
 }
 
-/** The same for text that is here already; `file` is its name in errors. */
-export function parseConfig(text: string, file: string, environment: Environment): Config {
+/**
+ * The same for text that is here already; `file` is its name in errors. An old key of `migrations` is an error like any unknown one, which
+ * names what became of it and the command that rewrites the file.
+ */
+export function parseConfig(
+  text: string,
+  file: string,
+  environment: Environment,
+  migrations: readonly Migration[] = MIGRATIONS,
+): Config {
   const problems: string[] = [];
   const raw = parseToml(text, file);
   const sections: Partial<Record<SectionName, unknown>> = {};
   for (const name of Object.keys(raw)) {
-    if (!isSection(name)) problems.push(unknownSection(name, raw[name]));
+    if (!isSection(name)) problems.push(...unknownName(name, raw[name], file, migrations));
   }
   const level = environment[LOG_LEVEL_VARIABLE];
   if (level !== undefined && level !== '') {
@@ -58,7 +67,7 @@ export function parseConfig(text: string, file: string, environment: Environment
     const given = raw[name] ?? {};
     const result = schema.safeParse(given);
     if (result.success) sections[name] = result.data;
-    else problems.push(...explain(name, given, result.error.issues));
+    else problems.push(...explain(name, given, result.error.issues, { file, migrations }));
   }
   if (problems.length === 0) problems.push(...crossCheck(sections as Config));
   if (problems.length > 0) throw invalid(file, problems);
@@ -121,11 +130,15 @@ function explain(
   section: SectionName,
   given: unknown,
   issues: readonly z.core.$ZodIssue[],
+  { file, migrations }: { readonly file: string; readonly migrations: readonly Migration[] },
 ): string[] {
   const { shape } = SECTIONS[section].schema;
   const problems = issues.flatMap((issue) => {
     if (issue.code === 'unrecognized_keys' && issue.path.length === 0) {
-      return issue.keys.map((key) => unknownKey(section, key));
+      return issue.keys.map((key) => {
+        const migration = migrationOf(migrations, [section, key]);
+        return migration === undefined ? unknownKey(section, key) : outdated(migration, file);
+      });
     }
     const key = issue.path[0];
     if (typeof key !== 'string') {
@@ -138,6 +151,24 @@ function explain(
   });
   // A list with two bad elements, or a number that is no integer and too small, is one problem.
   return [...new Set(problems)];
+}
+
+/** A section or a key outside of any that the schema does not know; of an outdated section, each key with what became of it. */
+function unknownName(
+  name: string,
+  value: unknown,
+  file: string,
+  migrations: readonly Migration[],
+): string[] {
+  const keys = typeof value === 'object' && value !== null ? Object.keys(value) : [];
+  const found = keys.flatMap((key) => migrationOf(migrations, [name, key]) ?? []);
+  return found.length > 0
+    ? found.map((migration) => outdated(migration, file))
+    : [unknownSection(name, value)];
+}
+
+function outdated(migration: Migration, file: string): string {
+  return `${describeMigration(migration)}; run: layerswarm config migrate ${file}`;
 }
 
 function unknownSection(name: string, value: unknown): string {

@@ -26,6 +26,7 @@ import { SharedPieces } from './shared-pieces.ts';
 import type { LocalStaged } from './staged-blob.ts';
 import { LocalStaging } from './staging-area.ts';
 import type { StoreConfig } from './store-config.ts';
+import { claimStateFormat } from './state-format.ts';
 import { StoreLayout } from './store-layout.ts';
 import { StoreLock } from './store-lock.ts';
 
@@ -50,7 +51,7 @@ export class LocalStore implements BlobStore, AsyncDisposable {
 
   /**
    * Opens the store and takes its lock. `failed_precondition`: another daemon has it, the content directory is missing, or the
-   * directories lie on different file systems. `permission_denied`: one of them cannot be written.
+   * directories lie on different file systems, or a newer version has written the state. `permission_denied`: one of them cannot be written.
    */
   static async open(
     modules: StoreModules,
@@ -60,6 +61,7 @@ export class LocalStore implements BlobStore, AsyncDisposable {
     const layout = StoreLayout.prepare(config);
     await using cleanup = new AsyncDisposableStack();
     cleanup.use(await StoreLock.take(config.state_directory));
+    claimStateFormat(config.state_directory);
     // The same directory twice would be a lock against ourselves; StoreLayout keeps the two apart by name only.
     if (config.work_directory !== config.state_directory) {
       cleanup.use(await StoreLock.take(config.work_directory));

@@ -1,0 +1,47 @@
+/** Where a key stands: its section and its name. */
+export type KeyPlace = readonly [section: string, key: string];
+
+/**
+ * One change of the configuration between two versions that an old file has to follow. `since` is the first version that
+ * no longer knows the old key. A changed default is none: it is told in the changelog.
+ */
+export type Migration =
+  | {
+      readonly kind: 'renamed';
+      readonly from: KeyPlace;
+      readonly to: KeyPlace;
+      readonly since: string;
+    }
+  | {
+      readonly kind: 'removed';
+      readonly from: KeyPlace;
+      /** Whole sentence without its full stop: what became of what it did. */
+      readonly why: string;
+      readonly since: string;
+    };
+
+/**
+ * Every key that was ever renamed or removed, oldest first. The daemon never reads an old key silently: it refuses the file and
+ * names the command that rewrites it. None so far.
+ */
+export const MIGRATIONS: readonly Migration[] = [];
+
+/** The migration that an old key needs, if it is one. */
+export function migrationOf(
+  migrations: readonly Migration[],
+  [section, key]: KeyPlace,
+): Migration | undefined {
+  return migrations.find(({ from }) => from[0] === section && from[1] === key);
+}
+
+/** What happened to the key, for people: `[pull] linger was renamed to [pull] linger_ms in version 0.2.0`. */
+export function describeMigration(migration: Migration): string {
+  const { from, since } = migration;
+  return migration.kind === 'renamed'
+    ? `${show(from)} was renamed to ${show(migration.to)} in version ${since}`
+    : `${show(from)} was removed in version ${since}: ${migration.why}`;
+}
+
+function show([section, key]: KeyPlace): string {
+  return `[${section}] ${key}`;
+}
