@@ -13,9 +13,10 @@ const rooms = {
   swarm: `${ground}|store/(blob-store|piece-lists)\\.ts`,
   pull: `${ground}|store/blob-store\\.ts`,
   rpc: `${ground}|gen/`,
+  host: 'base/|config/|oci/|ops/(register|logger)\\.ts',
   content: `${ground}|rpc/|pull/pull-port\\.ts|store/blob-store\\.ts|gen/`,
   control: `${ground}|rpc/|gen/`,
-  cli: `${ground}|rpc/|config/|gen/`,
+  cli: `${ground}|rpc/|config/|gen/|host/`,
 };
 module.exports = {
   forbidden: [

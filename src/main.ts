@@ -2,6 +2,7 @@
 /** The command `layerswarm`: joins the command line to the world. Each subcommand loads only what it needs. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline/promises';
 import { setFlagsFromString } from 'node:v8';
 import { systemClock } from './base/clock.ts';
 import { INSTALL_ROOT } from './base/install-root.ts';
@@ -10,6 +11,11 @@ import { runCommand } from './cli/program.ts';
 const { version } = JSON.parse(readFileSync(join(INSTALL_ROOT, 'package.json'), 'utf8')) as {
   version: string;
 };
+
+async function confirm(question: string, signal: AbortSignal): Promise<boolean> {
+  using terminal = createInterface({ input: process.stdin, output: process.stdout });
+  return /^y(es)?$/i.test((await terminal.question(question, { signal })).trim());
+}
 
 process.exitCode = await runCommand(
   {
@@ -34,6 +40,43 @@ process.exitCode = await runCommand(
     fetchStatus: async (socket_path, signal) => {
       const { fetchStatus } = await import('./cli/control-client.ts');
       return fetchStatus(socket_path, signal);
+    },
+    host: {
+      is_root: process.getuid?.() === 0,
+      confirm: process.stdin.isTTY && process.stdout.isTTY ? confirm : undefined,
+      wiring: async (root) => {
+        const { HostFiles } = await import('./host/host-files.ts');
+        const { runProgram } = await import('./host/run-program.ts');
+        return {
+          files: new HostFiles(root),
+          run: runProgram,
+          clock: systemClock,
+          daemonAnswers: async (socket_path, signal) =>
+            (await import('./cli/control-client.ts')).fetchStatus(socket_path, signal),
+          generateClusterKey: async () =>
+            (await import('./swarm/cluster-key.ts')).generateClusterKey(),
+          checkClusterKey: async (text, path) =>
+            void (await import('./swarm/cluster-key.ts')).ClusterKeys.parse(text, path),
+          checkPeerAddress: async (text) =>
+            void (await import('./swarm/addresses.ts')).parseBootstrap(text),
+        };
+      },
+    },
+    doctor: async () => {
+      const [client, content, keys, programs] = await Promise.all([
+        import('./cli/control-client.ts'),
+        import('./cli/content-client.ts'),
+        import('./swarm/cluster-key.ts'),
+        import('./host/run-program.ts'),
+      ]);
+      return {
+        fetchStatus: client.fetchStatus,
+        openBlobDoor: content.openBlobDoor,
+        loadClusterKey: async (path) => {
+          await keys.ClusterKeys.load(path);
+        },
+        run: programs.runProgram,
+      };
     },
     interrupted: () => {
       const controller = new AbortController();

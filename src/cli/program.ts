@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import type { Clock } from '../base/clock.ts';
 import { DaemonError, isAbort } from '../base/errors.ts';
@@ -6,9 +7,15 @@ import { renderConfig } from '../config/reference.ts';
 import type { Config } from '../config/schema.ts';
 import type { StatusResponse__Output } from '../gen/layerswarm/control/v1/StatusResponse.ts';
 import { STATUS } from '../rpc/status.ts';
+import type { DoctorWorld } from './doctor-command.ts';
+import { addDoctor } from './doctor-options.ts';
+import { HostFiles } from '../host/host-files.ts';
 import { runKeygen } from './keygen-command.ts';
+import { runMigrate } from './migrate-command.ts';
 import type { Output } from './output.ts';
 import { errorAsJson, runStatus } from './status-command.ts';
+import type { WiringCommandModules } from './wiring-command.ts';
+import { addSetup, addTeardown } from './wiring-options.ts';
 
 /** Where the packages put the configuration. */
 const CONFIG_FILE = '/etc/layerswarm/config.toml';
@@ -28,6 +35,10 @@ export type CommandModules = {
   ) => Promise<StatusResponse__Output>;
   /** Aborts when the user interrupts a command (not the daemon, which has signals of its own). */
   readonly interrupted: () => AbortSignal;
+  /** The host that `setup` and `teardown` change. */
+  readonly host: Pick<WiringCommandModules, 'wiring' | 'confirm' | 'is_root'>;
+  /** The host that `doctor` looks at. */
+  readonly doctor: () => Promise<DoctorWorld>;
 };
 
 type Outcome = { code: number };
@@ -67,7 +78,8 @@ function explain(output: Output, error: unknown, json: boolean): number {
   return STATUS[known.code].exit;
 }
 
-function buildProgram(modules: CommandModules, outcome: Outcome): Command {
+/** The command line; exported for the shell completions, which are made from it. */
+export function buildProgram(modules: CommandModules, outcome: Outcome): Command {
   const { output } = modules;
   const program = new Command('layerswarm')
     .description('Image layers for containerd from the other hosts, verified piece by piece.')
@@ -85,6 +97,10 @@ function buildProgram(modules: CommandModules, outcome: Outcome): Command {
   addDaemon(program, modules, outcome);
   addStatus(program, modules, outcome);
   addConfig(program, modules);
+  const wiring = { output, interrupted: modules.interrupted, ...modules.host };
+  addSetup(program, wiring, outcome, CONFIG_FILE);
+  addTeardown(program, wiring, outcome, CONFIG_FILE);
+  addDoctor(program, modules, outcome, CONFIG_FILE);
   program
     .command('keygen')
     .description('make a cluster key; every host of a swarm has the same')
@@ -159,5 +175,13 @@ function addConfig(program: Command, modules: CommandModules): void {
     .action(({ config: file }: { config: string }) => {
       const optional = file === CONFIG_FILE;
       output.out(renderConfig(loadConfig(file, environment, { optional })));
+    });
+  config
+    .command('migrate')
+    .description('rewrite keys that a later version renamed or removed; the old file is kept')
+    .argument('[file]', 'configuration file', CONFIG_FILE)
+    .option('--dry-run', 'show what would change and write nothing')
+    .action((file: string, { dryRun }: { dryRun?: boolean }) => {
+      runMigrate({ output, files: new HostFiles() }, resolve(file), { dry_run: dryRun === true });
     });
 }

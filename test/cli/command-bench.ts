@@ -89,6 +89,12 @@ export function commandBench(t: TestContext, world: Partial<CommandModules> = {}
     generateClusterKey: async () => 'ab'.repeat(32),
     fetchStatus: async () => exampleStatus(),
     interrupted: () => new AbortController().signal,
+    doctor: () => Promise.reject(new Error('this test has no host to look at')),
+    host: {
+      is_root: false,
+      confirm: undefined,
+      wiring: () => Promise.reject(new Error('no host in this test')),
+    },
     ...world,
   };
   const run = async (...args: string[]) => {
