@@ -6,7 +6,7 @@ process.chdir(ROOT);
 const steps: readonly (readonly [name: string, tool: string, args: readonly string[]])[] = [
   ['proto types', 'test/setup/proto.ts', []],
   ['format', 'biome', ['format', '--reporter=summary']],
-  ['lint', 'eslint', ['--max-warnings', '0', 'src', 'test']],
+  ['lint', 'eslint', ['--max-warnings', '0', 'src', 'test', 'packaging']],
   ['types', 'tsc', ['--noEmit', '-p', 'tsconfig.json']],
   ['floors', 'depcruise', ['--output-type', 'err', 'src']],
   ['dead code', 'knip', ['--no-progress']],
