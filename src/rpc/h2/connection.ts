@@ -17,12 +17,13 @@ import {
   unpad,
 } from './frames.ts';
 import { Outbox } from './outbox.ts';
+import { PingAnswers } from './ping-answers.ts';
 import { HeadDecoder, MAX_HEADER_BYTES } from './request-head.ts';
 import { DEFAULT_WINDOW, MAX_STREAMS, STREAM_WINDOW, Streams } from './streams.ts';
 
-/** A client that connects has this long for its preface. */
+/** For a client to say its preface. */
 const PREFACE_TIMEOUT_MS = 10_000;
-/** A connection that was told to end has this long to take what was sent. */
+/** For a client that was told to end to take what was sent. */
 const LINGER_MS = 1000;
 /** CONTINUATION frames one header block may have. */
 const MAX_CONTINUATIONS = 64;
@@ -65,6 +66,7 @@ export class Connection implements FrameSink {
   readonly #heads: HeadDecoder;
   readonly #streams: Streams;
   readonly #closed = new AbortController();
+  readonly #pings: PingAnswers;
   #prefaceSeen = 0;
   #settingsSeen = false;
   #block: HeaderBlock | undefined;
@@ -89,6 +91,9 @@ export class Connection implements FrameSink {
         runnerSettled: events.runnerSettled,
       },
     );
+    const send = (payload: Uint8Array): void => this.#outbox.pingAck(payload);
+    const sendLate = (payload: Uint8Array): void => this.#sendPong(payload);
+    this.#pings = new PingAnswers({ clock: modules.clock, send, sendLate }, this.#closed.signal);
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.on('drain', () => this.#drained());
     // 'close' follows and does the work; without a listener an ECONNRESET would end the process.
@@ -229,8 +234,14 @@ export class Connection implements FrameSink {
   #ping(flags: number, id: number, payload: Buffer): void {
     if (id !== 0) throw broken('PING on a stream');
     demandSize(payload.length, 8);
-    if ((flags & FLAG.ack) === 0) this.#outbox.pingAck(payload);
+    if ((flags & FLAG.ack) === 0) this.#pings.ping(payload);
     else if (this.#phase === 'draining' && payload.equals(DRAIN_PING)) this.#takeNoMore();
+  }
+
+  #sendPong(payload: Uint8Array): void {
+    if (this.#phase === 'dead') return;
+    this.#attempt(() => this.#outbox.pingAck(payload));
+    this.#flush();
   }
 
   #goaway(id: number, size: number): void {
