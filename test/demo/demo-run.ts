@@ -12,6 +12,7 @@ import type { SwarmNode } from '../host/swarm-lab.ts';
 import { untilTrue } from '../host/wait.ts';
 import { pullOn } from './host-pull.ts';
 import type { HostPull } from './host-pull.ts';
+import { InstalledProduct } from './installed-product.ts';
 import { copyLogs, logTails } from './logs.ts';
 import type { DemoOptions } from './options.ts';
 import { planHosts } from './plan.ts';
@@ -42,6 +43,7 @@ export class DemoRun {
   readonly #signal: AbortSignal;
   readonly #options: DemoOptions;
   #lab: SwarmLab | undefined;
+  #installed: InstalledProduct | undefined;
   #step: Step = { name: 'start' };
 
   constructor({ screen, signal }: DemoModules, options: DemoOptions) {
@@ -56,6 +58,7 @@ export class DemoRun {
     this.#screen.line(
       `${hosts} hosts on this machine: network namespaces, each with its own containerd and its own layerswarm`,
     );
+    if (this.#options.from_package) await this.#unpackProduct();
     const tools = await this.#do('Debian packages (containerd, runc, registry)', async () =>
       debianTools({ signal: this.#signal }),
     );
@@ -111,10 +114,22 @@ export class DemoRun {
         await copyLogs(this.#lab.network.hosts, keep_logs);
     } finally {
       await this.#lab?.[Symbol.asyncDispose]();
+      await this.#installed?.[Symbol.asyncDispose]();
       // An image that was being built when the user stopped.
       const parts = globSync(join(cacheDir(), 'images', `*.${process.pid}.part`));
       for (const part of parts) await rm(part, { recursive: true, force: true });
     }
+  }
+
+  async #unpackProduct(): Promise<void> {
+    const deb = await this.#do('package', async () => InstalledProduct.build(this.#signal));
+    const product = await this.#do('what it installs', async () => {
+      this.#installed = await InstalledProduct.unpack(deb);
+      return this.#installed;
+    });
+    this.#screen.line(
+      `layerswarm ${product.version} on every host is the package's: ${product.program.join(' ')}`,
+    );
   }
 
   async #image(tools: DebianTools): Promise<TestImage> {
@@ -142,6 +157,7 @@ export class DemoRun {
         line,
         igzip: this.#options.igzip,
         config: { log: [`level = "${level}"`] },
+        ...(this.#installed === undefined ? {} : { product: this.#installed.program }),
       }),
     );
   }
@@ -173,7 +189,8 @@ export class DemoRun {
     );
     await this.#screen.during(this.#orStopped(logged), () => `${this.#step.name} ...`);
     const [events, layer_gets] = [await lab.registry.events(), await lab.registry.layerGets(image)];
-    return pulls.map((pull) => rowOf(pull, events, layer_gets));
+    const origin = this.#installed === undefined ? {} : { from_package: this.#installed.version };
+    return pulls.map((pull) => ({ ...rowOf(pull, events, layer_gets), ...origin }));
   }
 
   /** Does one step and leaves a line with the time it took. */

@@ -7,7 +7,13 @@ test('without flags three hosts of all containerd lines pull 160 MiB', () => {
   const command = parseCommand([], '/somewhere');
   assert.deepEqual(command, {
     kind: 'run',
-    options: { hosts: 3, image_mib: 160, containerd: 'mixed', igzip: false },
+    options: {
+      hosts: 3,
+      image_mib: 160,
+      containerd: 'mixed',
+      igzip: false,
+      from_package: false,
+    },
   });
   assert.deepEqual(
     planHosts({ hosts: 5, containerd: 'mixed' }).map((h) => `${h.label} ${h.client} ${h.line}`),
@@ -16,7 +22,8 @@ test('without flags three hosts of all containerd lines pull 160 MiB', () => {
 });
 
 test('every flag reaches the run, and paths are those of the caller', () => {
-  const args = '--hosts 16 --image-mib 500 --containerd 2.1 --igzip --json a.json --keep-logs /l';
+  const args =
+    '--hosts 16 --image-mib 500 --containerd 2.1 --igzip --from-package --json a.json --keep-logs /l';
   assert.deepEqual(parseCommand(args.split(' '), '/home/me'), {
     kind: 'run',
     options: {
@@ -24,6 +31,7 @@ test('every flag reaches the run, and paths are those of the caller', () => {
       image_mib: 500,
       containerd: '2.1',
       igzip: true,
+      from_package: true,
       json: '/home/me/a.json',
       keep_logs: '/l',
     },

@@ -18,6 +18,8 @@ export interface DemoOptions {
   readonly image_mib: number;
   readonly containerd: ContainerdLine | 'mixed';
   readonly igzip: boolean;
+  /** Run layerswarm from the built package instead of from the checkout's sources. */
+  readonly from_package: boolean;
   /** File that takes one object per pull. */
   readonly json?: string;
   /** Directory that takes the logs and configurations of every host. */
@@ -41,6 +43,7 @@ Needs root on Linux. Everything is removed at the end, also after Ctrl-C.
   --image-mib N      compressed size of the image, ${IMAGE_MIB.least} to ${IMAGE_MIB.most} MiB (default ${IMAGE_MIB.usual})
   --containerd LINE  1.6, 1.7, 2.1 or mixed (default mixed: A 1.7, B 2.1, C 1.6, and so on)
   --igzip            let containerd decompress with igzip, as where isal is installed
+  --from-package     build the package and run what it installs: its own Node, its bundled layerswarm
   --json FILE        write an array with one object per pull
   --keep-logs DIR    copy every host's logs and configuration to DIR, and log at level debug
   --help             this text
@@ -59,6 +62,7 @@ export function parseCommand(args: readonly string[], directory: string): DemoCo
         'image-mib': { type: 'string' },
         containerd: { type: 'string', default: 'mixed' },
         igzip: { type: 'boolean', default: false },
+        'from-package': { type: 'boolean', default: false },
         json: { type: 'string' },
         'keep-logs': { type: 'string' },
         help: { type: 'boolean', default: false },
@@ -71,6 +75,7 @@ export function parseCommand(args: readonly string[], directory: string): DemoCo
       image_mib: wholeNumber('--image-mib', values['image-mib'], IMAGE_MIB),
       containerd: lineOf(values.containerd),
       igzip: values.igzip,
+      from_package: values['from-package'],
       ...(json === undefined ? {} : { json: pathOf('--json', json, directory) }),
       ...(keep_logs === undefined
         ? {}

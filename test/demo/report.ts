@@ -20,6 +20,8 @@ export interface PullRow {
   readonly registry_layer_bytes: number;
   /** containerd lists every blob of the image, and each file on its disk has the digest it should. */
   readonly digests_ok: boolean;
+  /** Version of the package layerswarm ran from; absent when it ran from the checkout. */
+  readonly from_package?: string;
 }
 
 /** Joins what a host tells with what the registry's access log tells about that host. */

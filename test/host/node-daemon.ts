@@ -1,6 +1,6 @@
 // The product's daemon on a lab host: process, status and log.
 import { rm } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { fetchStatus } from '../../src/cli/control-client.ts';
 import type { StatusResponse__Output } from '../../src/gen/layerswarm/control/v1/StatusResponse.ts';
 import { LabDaemon } from './lab/daemon.ts';
@@ -8,13 +8,14 @@ import type { LabHost } from './lab/host.ts';
 import type { Exit } from './lab/process.ts';
 import type { CommandResult } from './lab/run-command.ts';
 
-const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
 /** Longest wait for a status, in ms. */
 const STATUS_DEADLINE_MS = 5000;
 
 interface NodeDaemonParts {
   readonly host: LabHost;
   readonly argv: readonly string[];
+  /** Command line of the product, without a subcommand. */
+  readonly product: readonly string[];
   readonly ready: () => Promise<boolean>;
   readonly socket: string;
   readonly config: string;
@@ -25,12 +26,14 @@ export class NodeDaemon implements AsyncDisposable {
   readonly socket: string;
   readonly config: string;
   readonly #host: LabHost;
+  readonly #product: readonly string[];
   readonly #daemon: LabDaemon;
 
   private constructor(parts: NodeDaemonParts, daemon: LabDaemon) {
     this.socket = parts.socket;
     this.config = parts.config;
     this.#host = parts.host;
+    this.#product = parts.product;
     this.#daemon = daemon;
   }
 
@@ -60,12 +63,7 @@ export class NodeDaemon implements AsyncDisposable {
 
   /** Runs the product's command line on the host, however it exits. */
   async cli(args: readonly string[]): Promise<CommandResult> {
-    return this.#host.tryRun([
-      process.execPath,
-      '--disable-warning=ExperimentalWarning',
-      MAIN,
-      ...args,
-    ]);
+    return this.#host.tryRun([...this.#product, ...args]);
   }
 
   /** Own peer id, from its status. */

@@ -15,7 +15,12 @@ import { NodeDaemon } from './node-daemon.ts';
 import { untilTrue } from './wait.ts';
 
 const SWARM_PORT = 7878;
-const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
+/** The product as it lies here, run from its sources. */
+const CHECKOUT: readonly string[] = [
+  process.execPath,
+  '--disable-warning=ExperimentalWarning',
+  resolve(import.meta.dirname, '../../src/main.ts'),
+];
 
 /** What of a run is left on the machine when nothing is. */
 const NOTHING = { namespaces: [], processes: [], mounts: [], directories: [], cgroups: [] };
@@ -28,6 +33,8 @@ export interface NodeOptions {
   readonly config?: Readonly<Record<string, readonly string[]>>;
   /** A cluster key of its own, in place of the lab's. */
   readonly cluster_key?: string;
+  /** Command line of the product, e.g. of an installed one. Default: this checkout's sources. */
+  readonly product?: readonly string[];
   /** A program in place of the product, given `--config FILE`. */
   readonly program?: readonly string[];
   /** Size of a file system of its own for the content directory, in bytes; only programs of the host see into it. */
@@ -114,18 +121,15 @@ export class SwarmLab implements AsyncDisposable {
     if (options.content_disk_bytes !== undefined)
       await mountDisk(host, content_dir, options.content_disk_bytes);
     for (const image of options.seeds ?? []) await seed(image, content_dir);
-    const program = options.program ?? [
-      process.execPath,
-      '--disable-warning=ExperimentalWarning',
-      MAIN,
-      'daemon',
-    ];
-    const argv = [...program, '--config', config];
+    const { product = CHECKOUT } = options;
+    const argv = [...(options.program ?? [...product, 'daemon']), '--config', config];
     const ready =
       options.program === undefined
         ? () => answersOn(socket)
         : async () => access(join(host.dir, 'up')).then(() => true);
-    const daemon = this.#stack.use(await NodeDaemon.start({ host, argv, ready, socket, config }));
+    const daemon = this.#stack.use(
+      await NodeDaemon.start({ host, argv, product, ready, socket, config }),
+    );
     let containerd: LabContainerd | undefined;
     if (options.line !== undefined) {
       containerd = this.#stack.use(

@@ -50,7 +50,8 @@ const SUITE_OF: Readonly<Record<ContainerdLine, Suite>> = {
   '2.1': 'sid',
 };
 const LINES = ['1.6', '1.7', '2.1'] as const satisfies readonly ContainerdLine[];
-const DEBIAN_KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+/** Keys of every Debian suite, where the machine has them. */
+export const DEBIAN_KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 /** Two index files and ~40 MB of packages took 15 s on the slowest machine seen; this is for bad days. */
 const NETWORK_DEADLINE_MS = 5 * 60_000;
 /** Programs the bench itself needs, by the Debian package that brings each. */
@@ -78,7 +79,7 @@ export function cacheDir(): string {
  * processes at once. Fails with one sentence that names the suite and the package.
  */
 export async function debianTools(options: { signal?: AbortSignal } = {}): Promise<DebianTools> {
-  await ensureHostTools();
+  await ensurePrograms(HOST_TOOLS);
   const dir = join(cacheDir(), 'debian');
   await mkdir(dir, { recursive: true });
   return withFileLock(join(dir, 'lock'), NETWORK_DEADLINE_MS * 2, async () => {
@@ -88,23 +89,29 @@ export async function debianTools(options: { signal?: AbortSignal } = {}): Promi
   });
 }
 
-/** Installs what the bench needs on the machine itself and lacks; needs root for that, and says so. */
-async function ensureHostTools(): Promise<void> {
+/**
+ * Makes sure programs (name -> Debian package that brings it) are on this machine: installs the packages it lacks, which
+ * needs root, and says which on stderr. Rejects with one sentence when it cannot.
+ */
+export async function ensurePrograms(programs: Readonly<Record<string, string>>): Promise<void> {
   const lacking = new Set<string>();
-  for (const [program, pkg] of Object.entries(HOST_TOOLS)) {
+  for (const [program, pkg] of Object.entries(programs)) {
     const found = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'].map((d) => exists(join(d, program)));
     if (!(await Promise.all(found)).includes(true)) lacking.add(pkg);
   }
   if (lacking.size === 0) return;
+  const names = [...lacking].join(', ');
   if (process.getuid?.() !== 0)
-    throw new Error(`the host tests need ${[...lacking].join(', ')}: install them, or run as root`);
-  const install = ['apt-get', 'install', '-y', '--no-install-recommends', ...lacking];
+    throw new Error(`the host tests need ${names}: install them, or run as root`);
+  process.stderr.write(`layerswarm: installing ${names} on this machine (apt)\n`);
+  const patient = ['-o', `DPkg::Lock::Timeout=${NETWORK_DEADLINE_MS / 2000}`];
+  const install = ['apt-get', ...patient, 'install', '-y', '--no-install-recommends', ...lacking];
   const env = { DEBIAN_FRONTEND: 'noninteractive' };
   const first = await tryPlain(install, env);
   if (first === 0) return;
   await tryPlain(['apt-get', 'update'], env);
   if ((await tryPlain(install, env)) !== 0)
-    throw new Error(`apt-get could not install ${[...lacking].join(', ')}; install them by hand`);
+    throw new Error(`apt-get could not install ${names}; install them by hand`);
 }
 
 async function fetchAll(dir: string, signal: AbortSignal | undefined): Promise<Stamp> {

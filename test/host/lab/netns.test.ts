@@ -1,5 +1,10 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { resolve } from 'node:path';
 import { after, suite, test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
+import { untilTrue } from '../wait.ts';
 import { LabDaemon } from './daemon.ts';
 import type { LabHost } from './host.ts';
 import { LabNetwork } from './netns.ts';
@@ -57,6 +62,24 @@ suite('hosts of the lab network', { timeout: 60_000 }, () => {
     await b.dropUdp(false);
     await b.shape({ rate_bits: 50_000_000 });
     assert.deepEqual(await reach(a, b), all);
+  });
+
+  test('a process that is killed in the middle of it leaves no namespace, directory or process for long', async () => {
+    const make = `
+      const { LabNetwork } = await import(process.argv[1]);
+      const network = await LabNetwork.create();
+      await (await network.addHost('a')).spawn('sleep', ['sleep', '600']);
+      process.stdout.write('up');
+      setInterval(() => undefined, 1000);`;
+    const argv = ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', make];
+    const child = spawn(process.execPath, [...argv, resolve(import.meta.dirname, 'netns.ts')]);
+    await once(child.stdout, 'data');
+    const prefix = `ls${child.pid}-`;
+    assert.notDeepEqual(await residueOf(prefix), NOTHING);
+    child.kill('SIGKILL');
+    await untilTrue('nothing left', async () =>
+      isDeepStrictEqual(await residueOf(prefix), NOTHING),
+    );
   });
 
   test('a daemon that ends at once fails its start with the end of its log', async () => {

@@ -1,4 +1,5 @@
 // Hosts as network namespaces, joined by a bridge that lives in a namespace of its own.
+import { nothingStays, somethingStays } from './after-death.ts';
 import { LabHost } from './host.ts';
 import {
   RUN_PREFIX,
@@ -12,7 +13,7 @@ import { runCommand } from './run-command.ts';
 /** Hosts one network takes; the last octet of the address counts them. */
 const MAX_HOSTS = 250;
 let networks = 0;
-let swept: Promise<void> | undefined;
+let swept: Promise<boolean> | undefined;
 
 /**
  * A switched network that exists only in namespaces named `ls<pid>-<n>-…`: the machine's own network gains neither
@@ -22,6 +23,7 @@ export class LabNetwork implements AsyncDisposable {
   readonly prefix: string;
   readonly #bridge: string;
   readonly #hosts: LabHost[] = [];
+  #is_closed = false;
 
   private constructor(prefix: string) {
     this.prefix = prefix;
@@ -35,6 +37,7 @@ export class LabNetwork implements AsyncDisposable {
     await (swept ??= sweepDeadRuns());
     networks += 1;
     const network = new LabNetwork(`${RUN_PREFIX}${networks}-`);
+    somethingStays();
     try {
       await runCommand(['ip', 'netns', 'add', network.#bridge]);
       // Learning delays would make the first second of every test a lottery.
@@ -83,6 +86,8 @@ export class LabNetwork implements AsyncDisposable {
     const ends = this.#hosts.splice(0).map((host) => host[Symbol.asyncDispose]());
     const failed = (await Promise.allSettled(ends)).find((end) => end.status === 'rejected');
     await removeNamespace(this.#bridge);
+    if (failed === undefined && !this.#is_closed) nothingStays();
+    this.#is_closed = true;
     if (failed !== undefined) throw failed.reason as Error;
   }
 }

@@ -53,14 +53,14 @@ export async function residueOf(prefix = RUN_PREFIX): Promise<Residue> {
 
 /**
  * Removes what runs left behind whose process no longer lives: their processes, namespaces, cgroups and scratch
- * directories. Runs of living processes are not touched.
+ * directories. Runs of living processes are not touched. Resolves to whether the run of `awaited` (a prefix) was among them.
  */
-export async function sweepDeadRuns(): Promise<void> {
+export async function sweepDeadRuns(awaited = ''): Promise<boolean> {
   const names = [...(await namespaces()), ...(await readdir(tmpdir())), ...(await cgroupsOf('ls'))];
   const dead = new Set<string>();
   for (const name of names) {
     const pid = /(?:^|\/)ls(\d+)-[^/]*$/.exec(name)?.[1];
-    if (pid !== undefined && !alive(Number(pid))) dead.add(`ls${pid}-`);
+    if (pid !== undefined && !(await isAlive(Number(pid)))) dead.add(`ls${pid}-`);
   }
   for (const prefix of dead) {
     for (const ns of (await namespaces()).filter((n) => n.startsWith(prefix)))
@@ -70,6 +70,7 @@ export async function sweepDeadRuns(): Promise<void> {
       await rm(join(tmpdir(), dir), { recursive: true, force: true });
   }
   if (dead.size > 0) await removeShimSockets();
+  return dead.has(awaited);
 }
 
 /** Takes away the directory hosts mount their private shim sockets on, unless something else uses it. */
@@ -181,12 +182,14 @@ async function directories(path: string): Promise<string[]> {
   return entries.filter((e) => e.isDirectory()).map((e) => e.name);
 }
 
-function alive(pid: number): boolean {
-  return signalPid(pid, 0);
+/** A zombie is dead: its parent may never ask for it. */
+async function isAlive(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  return /^\d+ \(.*\) [^ZX] /s.test(stat);
 }
 
 /** Sends a signal to one pid; false when it no longer exists. */
-function signalPid(pid: number, signal: NodeJS.Signals | 0): boolean {
+function signalPid(pid: number, signal: NodeJS.Signals): boolean {
   try {
     process.kill(pid, signal);
     return true;
