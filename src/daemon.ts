@@ -21,13 +21,16 @@ import type { ServiceManager } from './ops/systemd.ts';
 import type { SourceFinder } from './piece/source.ts';
 import { createPullMetrics } from './pull/metrics.ts';
 import { Pulls, type ReadBlob } from './pull/pulls.ts';
-import { type Listening, listen } from './rpc/listen.ts';
+import { type Listening, listen, openSocket } from './rpc/listen.ts';
+import type { OpenSocket } from './rpc/open-socket.ts';
 import { LocalStore } from './store/local-store.ts';
 import { storeConfig } from './store/store-config.ts';
 import type { Swarm, SwarmConfig } from './swarm/swarm.ts';
 
 /** How often lost blobs are looked for again among the peers, and systemd's status line is renewed, in ms. */
 const ROUND_MS = 5_000;
+/** For the calls that came in the last moment before the socket closed, in ms. */
+const LAST_CALLS_MS = 500;
 /** How long calls that waited for the socket have the process to themselves, in ms: loading the swarm blocks it for longer. */
 const SWARM_DELAY_MS = 50;
 
@@ -98,11 +101,16 @@ export class Daemon implements AsyncDisposable {
     return { state: 'degraded', reason: 'some bootstrap addresses are not connected' };
   }
 
-  /** Stops taking calls and waits for those under way, up to the configured time. */
+  /**
+   * Serves on until no call is under way, up to the configured time, then leaves the swarm, and only then takes no more calls: so that
+   * who takes over the socket finds the callers of the last moment only. containerd gives a new connection one second.
+   */
   async drain(): Promise<void> {
     this.#state = 'draining';
     await this.#modules.service.stopping();
-    await this.#listening?.drain(this.#config.content.drain_ms);
+    const is_quiet = await this.#listening?.quiet(this.#config.content.drain_ms);
+    if (is_quiet === true) await this.#swarm?.[Symbol.asyncDispose]();
+    await this.#listening?.drain(is_quiet === true ? LAST_CALLS_MS : 0);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -116,6 +124,8 @@ export class Daemon implements AsyncDisposable {
     const { clock, version } = this.#modules;
     const config = this.#config;
     const started_ms = clock.now_ms();
+    // First of all: clients that connect while the store opens are greeted, and wait.
+    const socket = await this.#openSocket();
     await this.#openEndpoint();
     const store = await this.#openStore();
     // Rooms close before the loops they feed are waited for, and the store after all of them.
@@ -159,10 +169,7 @@ export class Daemon implements AsyncDisposable {
         server: config.content.server,
         clock,
       },
-      {
-        socket_path: config.content.socket_path,
-        ...(this.#modules.socket_fd !== undefined && { socket_fd: this.#modules.socket_fd }),
-      },
+      socket,
     );
     this.#parts.use(this.#listening);
     // From here on containerd is served; what follows makes it faster.
@@ -172,6 +179,16 @@ export class Daemon implements AsyncDisposable {
     this.#loop('watchdog', (signal) => this.#modules.service.watchdog(signal));
     await this.#joinSwarm(store, pulls);
     this.#loop('rounds', (signal) => this.#rounds(store, pulls, signal));
+  }
+
+  async #openSocket(): Promise<OpenSocket> {
+    const { socket_path, server } = this.#config.content;
+    const { socket_fd } = this.#modules;
+    const socket = await openSocket(
+      { logger: this.#log('rpc'), server },
+      { socket_path, ...(socket_fd !== undefined && { socket_fd }) },
+    );
+    return this.#parts.use(socket);
   }
 
   async #openEndpoint(): Promise<void> {

@@ -7,7 +7,7 @@ import {
   status as grpcStatus,
 } from '@grpc/grpc-js';
 import { DaemonError } from '../base/errors.ts';
-import { probe } from './listen.ts';
+import { probe } from './open-socket.ts';
 import type { MethodCodec } from './proto.ts';
 import { fromGrpcStatus } from './status.ts';
 

@@ -32,6 +32,7 @@ export class GrpcJsServer implements RpcServer {
   readonly #sockets = new Set<Socket>();
   readonly #runners = new Set<CallRunner>();
   readonly #idle: (() => void)[] = [];
+  readonly #quiet: (() => void)[] = [];
   #unsettled = 0;
 
   constructor(modules: CallModules) {
@@ -75,6 +76,13 @@ export class GrpcJsServer implements RpcServer {
     });
   }
 
+  quiet(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#quiet.push(resolve);
+      this.#wake();
+    });
+  }
+
   /** grpc-js does not count calls on injected connections, so handlers and sockets are counted here. */
   idle(): Promise<void> {
     return new Promise((resolve) => {
@@ -84,7 +92,9 @@ export class GrpcJsServer implements RpcServer {
   }
 
   #wake(): void {
-    if (this.#sockets.size > 0 || this.#unsettled > 0) return;
+    if (this.#unsettled > 0) return;
+    for (const resolve of this.#quiet.splice(0)) resolve();
+    if (this.#sockets.size > 0) return;
     for (const resolve of this.#idle.splice(0)) resolve();
   }
 

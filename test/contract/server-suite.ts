@@ -304,6 +304,26 @@ export function serverSuite(server: ServerKind): void {
     await echo.until(() => echo.hanging[0]?.aborted === true);
   });
 
+  it('becomes quiet when the calls under way end, and serves all the time until then', async (bench) => {
+    const said = bench.client.unary(METHODS.say, { text: 'gate' }, LONG);
+    await bench.echo.until(() => bench.echo.hanging.length === 1);
+    const quiet = bench.listening.quiet(20_000);
+    using newcomer = await connect(bench.path);
+    const answer = await newcomer.unary(METHODS.say, { text: 'meanwhile' }, LONG);
+    assert.equal(answer.text, 'meanwhile');
+    bench.echo.gate.resolve(undefined);
+    assert.equal((await said).text, 'gate');
+    assert.equal(await quiet, true);
+    assert.equal((await newcomer.unary(METHODS.say, { text: 'after' }, LONG)).text, 'after');
+  });
+
+  it('a call that does not end keeps it from being quiet', async (bench) => {
+    const talk = bench.talk();
+    talk.stream.write({ text: 'hang' });
+    await bench.echo.until(() => bench.echo.hanging.length === 1);
+    assert.equal(await bench.listening.quiet(1), false);
+  });
+
   it('a drain loses no call under way, and takes no connection any more', async (bench) => {
     const said = bench.client.unary(METHODS.say, { text: 'gate' }, LONG);
     const talk = bench.talk();

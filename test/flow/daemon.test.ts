@@ -163,7 +163,16 @@ test('a second daemon on the same directories is refused with a sentence, and th
   await daemon.said('daemon started');
   const second = await layerswarm('daemon', '--config', home.config);
   assert.equal(second.code, 80);
-  assert.match(second.err, /^layerswarm: .* is in use by another layerswarm daemon \(pid \d+\)/);
+  assert.match(
+    second.err,
+    /^layerswarm: socket path .* is in use by another daemon; stop it first/,
+  );
+  const elsewhere = `${home.config}.elsewhere`;
+  const text = await readFile(home.config, 'utf8');
+  await writeFile(elsewhere, text.replace(/^(socket_path = ".*)"$/m, '$1.other"'));
+  const third = await layerswarm('daemon', '--config', elsewhere);
+  assert.equal(third.code, 80);
+  assert.match(third.err, /^layerswarm: .* is in use by another layerswarm daemon \(pid \d+\)/);
   assert.equal((await statusOf(home)).status.state, 'alone');
   await assertEndsClean(daemon, home);
 });

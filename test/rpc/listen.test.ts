@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, linkSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { connect } from '../../src/rpc/client.ts';
-import { type Listening, listen } from '../../src/rpc/listen.ts';
+import { type Listening, listen, openSocket } from '../../src/rpc/listen.ts';
 import { MemoryLogger } from '../fakes/memory-logger.ts';
 import { MemoryRegister } from '../fakes/memory-register.ts';
 import { EchoService, METHODS } from './echo-service.ts';
@@ -146,4 +146,32 @@ test('a client is told that no daemon runs, and how to start it', async (t) => {
   using client = await connect(path);
   await listening[Symbol.asyncDispose]();
   await assert.rejects(client.unary(METHODS.say, { text: '' }, { deadline_ms: 20_000 }), expected);
+});
+
+for (const server of ['h2', 'grpc-js'] as const) {
+  test(`${server}: a client that connects before there is a service waits and is served`, async (t) => {
+    const path = `${directoryOf(t)}/early.sock`;
+    const modules = { logger: new MemoryLogger(), register: new MemoryRegister(), server };
+    await using socket = await openSocket(modules, { socket_path: path });
+    const early = createConnection(path);
+    t.after(() => early.destroy());
+    // Its first word is the server's greeting; grpc-js has none before it runs.
+    if (server === 'h2') assert.equal(((await once(early, 'data')) as [Buffer])[0][3], 4);
+    const said = say(path);
+    const table = new EchoService().table();
+    await using listening = await listen({ ...modules, table }, socket);
+    assert.equal(await said, 'there');
+    await listening.drain(20_000);
+  });
+}
+
+test('a socket that is closed before there is a service ends who waited', async (t) => {
+  const path = `${directoryOf(t)}/early.sock`;
+  const modules = { logger: new MemoryLogger(), server: 'h2' } as const;
+  const socket = await openSocket(modules, { socket_path: path });
+  const early = createConnection(path);
+  await once(early, 'data');
+  socket.close();
+  await once(early, 'close');
+  assert.equal(existsSync(path), false);
 });

@@ -1,7 +1,6 @@
 import type { Socket } from 'node:net';
 import type { DaemonError } from '../../base/errors.ts';
 import type { CallModules } from '../call-runner.ts';
-import { CONNECTION_WINDOW } from './flow.ts';
 import {
   ConnectionError,
   DEFAULT_MAX_FRAME,
@@ -16,10 +15,11 @@ import {
   readUint32,
   unpad,
 } from './frames.ts';
+import { GREETING } from './greeting.ts';
 import { Outbox } from './outbox.ts';
 import { PingAnswers } from './ping-answers.ts';
 import { HeadDecoder, MAX_HEADER_BYTES } from './request-head.ts';
-import { DEFAULT_WINDOW, MAX_STREAMS, STREAM_WINDOW, Streams } from './streams.ts';
+import { Streams } from './streams.ts';
 
 /** For a client to say its preface. */
 const PREFACE_TIMEOUT_MS = 10_000;
@@ -29,14 +29,6 @@ const LINGER_MS = 1000;
 const MAX_CONTINUATIONS = 64;
 /** Marks the PING behind our first GOAWAY: its ack says that the client has read that. */
 const DRAIN_PING = Buffer.from('draining', 'latin1');
-
-/** Identifiers of RFC 9113, 6.5.2: no dynamic table (see HeadDecoder), calls at once, a stream's window, header size. */
-const OUR_SETTINGS = [
-  [1, 0],
-  [3, MAX_STREAMS],
-  [4, STREAM_WINDOW],
-  [6, MAX_HEADER_BYTES],
-] as const;
 
 /** What a connection tells its server. */
 export type ConnectionEvents = {
@@ -76,7 +68,11 @@ export class Connection implements FrameSink {
   /** `serving` until told to drain; `draining` until the client knows; `last` = no new streams; `dead` = nothing more. */
   #phase: 'serving' | 'draining' | 'last' | 'dead' = 'serving';
 
-  constructor(modules: CallModules, socket: Socket, events: ConnectionEvents) {
+  constructor(
+    modules: CallModules,
+    { socket, greeted }: { readonly socket: Socket; readonly greeted: boolean },
+    events: ConnectionEvents,
+  ) {
     this.#modules = modules;
     this.#socket = socket;
     this.#events = events;
@@ -99,9 +95,7 @@ export class Connection implements FrameSink {
     // 'close' follows and does the work; without a listener an ECONNRESET would end the process.
     socket.on('error', () => undefined);
     socket.on('close', () => this.#gone());
-    this.#outbox.settings(OUR_SETTINGS);
-    this.#outbox.windowUpdate(0, CONNECTION_WINDOW - DEFAULT_WINDOW);
-    this.#flush();
+    if (!greeted) socket.write(GREETING);
     this.#destroyAfter(PREFACE_TIMEOUT_MS, () => !this.#settingsSeen);
   }
 

@@ -8,7 +8,6 @@ import {
   FRAME_HEADER_BYTES,
   H2_CODE,
   type H2Code,
-  settingsPayload,
   writeFrameHeader,
   writeUint32,
 } from './frames.ts';
@@ -160,10 +159,6 @@ export class Outbox {
   okTrailers(stream: number): void {
     this.#reserve(OK_TRAILERS.length);
     this.#pos = this.#copyFrame(OK_TRAILERS, stream, this.#pos);
-  }
-
-  settings(settings: readonly (readonly [id: number, value: number])[]): void {
-    this.#frame(FRAME.settings, 0, 0, settingsPayload(settings));
   }
 
   settingsAck(): void {

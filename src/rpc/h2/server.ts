@@ -12,6 +12,7 @@ export class H2Server implements RpcServer {
   readonly #modules: CallModules;
   readonly #connections = new Set<Connection>();
   readonly #idle: (() => void)[] = [];
+  readonly #quiet: (() => void)[] = [];
   #unsettled = 0;
   #draining = false;
 
@@ -23,25 +24,29 @@ export class H2Server implements RpcServer {
     }));
   }
 
-  accept(socket: Socket): void {
+  accept(socket: Socket, greeted: boolean): void {
     if (this.#connections.size >= MAX_CONNECTIONS) {
       this.#modules.logger.warn({ limit: MAX_CONNECTIONS }, 'client refused: too many connections');
       socket.destroy();
       return;
     }
-    const connection = new Connection(this.#modules, socket, {
-      closed: (closed) => {
-        this.#connections.delete(closed);
-        this.#wake();
+    const connection = new Connection(
+      this.#modules,
+      { socket, greeted },
+      {
+        closed: (closed) => {
+          this.#connections.delete(closed);
+          this.#wake();
+        },
+        runnerStarted: () => {
+          this.#unsettled += 1;
+        },
+        runnerSettled: () => {
+          this.#unsettled -= 1;
+          this.#wake();
+        },
       },
-      runnerStarted: () => {
-        this.#unsettled += 1;
-      },
-      runnerSettled: () => {
-        this.#unsettled -= 1;
-        this.#wake();
-      },
-    });
+    );
     this.#connections.add(connection);
     if (this.#draining) connection.drain();
   }
@@ -56,6 +61,13 @@ export class H2Server implements RpcServer {
     for (const connection of [...this.#connections]) connection.shutDown(error);
   }
 
+  quiet(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#quiet.push(resolve);
+      this.#wake();
+    });
+  }
+
   idle(): Promise<void> {
     return new Promise((resolve) => {
       this.#idle.push(resolve);
@@ -64,7 +76,9 @@ export class H2Server implements RpcServer {
   }
 
   #wake(): void {
-    if (this.#connections.size > 0 || this.#unsettled > 0) return;
+    if (this.#unsettled > 0) return;
+    for (const resolve of this.#quiet.splice(0)) resolve();
+    if (this.#connections.size > 0) return;
     for (const resolve of this.#idle.splice(0)) resolve();
   }
 }
