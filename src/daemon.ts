@@ -303,10 +303,11 @@ export class Daemon implements AsyncDisposable {
     } satisfies Partial<SwarmConfig>;
   }
 
-  /** What has no event of its own: systemd's status line, and lost blobs that a peer may have by now. */
+  /** What has no event of its own: systemd's status line, what peers hear of our disk, and lost blobs that a peer may have by now. */
   async #rounds(store: LocalStore, pulls: Pulls, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       for (const { digest, size_bytes } of store.lost()) pulls.heal(digest, size_bytes);
+      this.#swarm?.setDiskFull(store.disk_low);
       const peers = this.#swarm?.status().peers.length ?? 0;
       await this.#modules.service.status(`${this.readiness().state}, ${peers} peers`);
       await this.#modules.clock.sleep(ROUND_MS, { signal });

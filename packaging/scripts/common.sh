@@ -47,12 +47,12 @@ TEXT
 
 say_what_next() {
   if [ -e "$KEY" ]; then
-    echo "layerswarm: next, wire containerd to it: layerswarm setup (try --dry-run first)."
+    echo "layerswarm: installed, not started. Next, wire containerd to it: layerswarm setup (try --dry-run first)."
   else
     cat <<TEXT
-layerswarm: installed, not started. It starts at the next boot, or with
+layerswarm: installed, not started. Next, wire containerd to it, which also enables and starts it:
     layerswarm setup --cluster-key FILE    (FILE: the swarm's key; without it setup makes a new one)
-which also wires containerd to it. See layerswarm(1).
+See layerswarm(1).
 TEXT
   fi
 }

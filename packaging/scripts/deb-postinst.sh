@@ -7,8 +7,9 @@ if [ "$1" = configure ]; then
   for unit in layerswarm.socket layerswarm.service; do
     # Masked while it was removed.
     deb-systemd-helper unmask "$unit" >/dev/null || true
-    # Enabled at the first installation; afterwards as the administrator left it.
-    if deb-systemd-helper --quiet was-enabled "$unit"; then
+    # "layerswarm setup" enables them: before containerd uses the daemon it should not work in containerd's directory, a reboot included.
+    # Afterwards as the administrator left it.
+    if { [ -n "$2" ] || wired; } && deb-systemd-helper --quiet was-enabled "$unit"; then
       deb-systemd-helper enable "$unit" >/dev/null || true
     else
       deb-systemd-helper update-state "$unit" >/dev/null || true
@@ -20,8 +21,8 @@ if [ "$1" = configure ]; then
     if systemctl --quiet is-active layerswarm.service; then
       # The socket stays: calls of containerd wait in it. containerd itself is never restarted.
       deb-systemd-invoke restart layerswarm.service >/dev/null || true
-    elif [ -z "$2" ] && { [ -e "$KEY" ] || wired; }; then
-      # Not without a key: the daemon would be alone. Not at an upgrade: then somebody stopped it.
+    elif [ -z "$2" ] && wired; then
+      # Not at an upgrade: then somebody stopped it.
       deb-systemd-invoke start layerswarm.socket layerswarm.service >/dev/null || true
     fi
   fi

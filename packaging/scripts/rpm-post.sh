@@ -1,14 +1,14 @@
 #include common.sh
 
 drop_compiled_code
-if [ "$1" -eq 1 ]; then
-  # Enabled when the distribution's presets say so; Fedora's and RHEL's leave units of others disabled.
-  systemctl --no-reload preset layerswarm.socket layerswarm.service >/dev/null 2>&1 || :
+if [ "$1" -eq 1 ] && wired; then
+  # Otherwise "layerswarm setup" enables them: before containerd uses the daemon it should not work in containerd's directory.
+  systemctl --no-reload enable layerswarm.socket layerswarm.service >/dev/null 2>&1 || :
 fi
 if systemd_runs; then
   apply_sysctl
   systemctl --system daemon-reload >/dev/null 2>&1 || :
-  if [ "$1" -eq 1 ] && { [ -e "$KEY" ] || wired; }; then
+  if [ "$1" -eq 1 ] && wired; then
     systemctl start layerswarm.socket layerswarm.service >/dev/null 2>&1 || :
   fi
 fi

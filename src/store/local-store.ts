@@ -107,6 +107,11 @@ export class LocalStore implements BlobStore, AsyncDisposable {
     };
   }
 
+  /** The disk is below its floor: nothing is cached or announced. */
+  get disk_low(): boolean {
+    return this.#parts.disk.low;
+  }
+
   /** Resolves when every blob here now has its piece list or was found damaged, given that `run` runs. */
   listed(): Promise<void> {
     return this.#parts.backfill.idle();
