@@ -10,7 +10,10 @@ export interface Clock {
   sleep(ms: number, options?: { signal?: AbortSignal }): Promise<void>;
 }
 
-let anchor_ns = 0n;
+/** Wall minus monotonic clock. Node read both to the microsecond when the process began. */
+let anchor_ns =
+  BigInt(Math.floor((performance.timeOrigin + performance.now()) * 1000)) * 1000n -
+  process.hrtime.bigint();
 
 /**
  * Wall clock with nanosecond digits. `Date.now()` has whole milliseconds only, and containerd's conformance suite

@@ -1,6 +1,7 @@
 import { DaemonError } from '../../base/errors.ts';
 import { type CallModules, type CallPort, CallRunner } from '../call-runner.ts';
 import type { Route } from '../routes.ts';
+import type { MessageParts } from '../service.ts';
 import { type CallStatus, statusOf } from '../status.ts';
 import { readUint32 } from './frames.ts';
 import { encodeLiteral, type HeaderField } from './hpack.ts';
@@ -142,6 +143,12 @@ export class Stream implements CallPort {
     return new Promise((resolve) => {
       this.#room = resolve;
     });
+  }
+
+  /** A whole answer that may have to wait for windows. The parts are lent for the call: copied at once. */
+  async sendInTurn(messages: readonly MessageParts[], status: CallStatus): Promise<void> {
+    for (const message of messages.map((parts) => Buffer.concat(parts))) await this.send(message);
+    this.end(status);
   }
 
   end(status: CallStatus): void {

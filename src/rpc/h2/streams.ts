@@ -183,7 +183,7 @@ export class Streams implements StreamHost {
       this.#sendWindow -= framed;
       this.#streams.delete(stream.id);
     } else {
-      void sendInTurn(stream, messages);
+      void stream.sendInTurn(messages, OK);
     }
     return true;
   }
@@ -343,10 +343,4 @@ function broken(message: string): ConnectionError {
 
 function overflow(): ConnectionError {
   return new ConnectionError(H2_CODE.flow_control_error, 'send window beyond 2^31 - 1');
-}
-
-/** The slow way out: waits for windows between messages. Copies at once, because the parts are lent. */
-async function sendInTurn(stream: Stream, messages: readonly MessageParts[]): Promise<void> {
-  for (const message of messages.map((parts) => Buffer.concat(parts))) await stream.send(message);
-  stream.end(OK);
 }
