@@ -150,12 +150,20 @@ for (const { name, args } of [
     assert.doesNotMatch(calls(), /(invoke|systemctl) start/);
   });
 
-  test(`${name} starts socket and service at the first installation when a key is there`, (t) => {
+  test(`${name} enables and starts nothing at the first installation, even with a key: that is setup's work`, (t) => {
     const { run, put, calls } = bench(t, name);
     put('etc/layerswarm/cluster.key', 'k');
     const { said } = run(...args);
+    assert.doesNotMatch(calls(), /(^|[- ])(start|enable) /m);
+    assert.match(said, /installed, not started.*layerswarm setup/);
+  });
+
+  test(`${name} enables and starts socket and service when containerd is wired to them already`, (t) => {
+    const { run, put, calls } = bench(t, name);
+    put('etc/containerd/conf.d/50-layerswarm.toml', '');
+    run(...args);
+    assert.match(calls(), /enable /);
     assert.match(calls(), /start layerswarm\.socket layerswarm\.service/);
-    assert.match(said, /next, wire containerd to it: layerswarm setup/);
   });
 }
 
