@@ -95,5 +95,5 @@ export function closingOf(rows: readonly PullRow[]): string {
   const shown = `The image left the registry once, for ${first.host} (${humanBytes(first.registry_layer_bytes)} of layers); ${who} asked it for no layer, because other hosts had them. containerd and its clients are Debian's own.`;
   const note =
     'All hosts share the processors of this machine, so the seconds compare nothing; npm run bench does.';
-  return `${shown}\n${note}\nTry next: npm run demo -- --hosts 5 --image-mib 500; then "Wire it into containerd" in README.md.`;
+  return `${shown}\n${note}\nTry next: npm run demo -- --hosts 5 --image-mib 500; then "Install" in README.md.`;
 }
