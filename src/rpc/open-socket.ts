@@ -32,6 +32,9 @@ export class OpenSocket implements AsyncDisposable {
   readonly #waiting = new Set<Socket>();
   #accept: Accept | undefined;
   #closed = false;
+  readonly #left = (): void => {
+    for (const socket of this.#waiting) if (socket.destroyed) this.#waiting.delete(socket);
+  };
 
   private constructor(modules: {
     readonly greeting: Uint8Array | undefined;
@@ -67,7 +70,9 @@ export class OpenSocket implements AsyncDisposable {
   serve(accept: Accept, greets: boolean): void {
     this.#accept = accept;
     for (const socket of this.#waiting) {
-      socket.removeAllListeners();
+      // Only ours: others are Node's own.
+      socket.off('error', ignore);
+      socket.off('close', this.#left);
       accept(socket, greets);
       socket.resume();
     }
@@ -89,8 +94,8 @@ export class OpenSocket implements AsyncDisposable {
   #hold(socket: Socket, greeting: Uint8Array | undefined): void {
     socket.pause();
     this.#waiting.add(socket);
-    socket.on('error', () => undefined);
-    socket.on('close', () => this.#waiting.delete(socket));
+    socket.on('error', ignore);
+    socket.on('close', this.#left);
     if (greeting !== undefined) socket.write(greeting);
   }
 }
@@ -184,3 +189,6 @@ export function probe(path: string): Promise<string | undefined> {
     socket.once('error', (error) => resolve(errnoOf(error) ?? 'unknown'));
   });
 }
+
+/** 'close' follows an error and does the work. */
+function ignore(): void {}

@@ -8,6 +8,7 @@ import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { connect } from '../../src/rpc/client.ts';
 import { type Listening, listen, openSocket } from '../../src/rpc/listen.ts';
+import { FakeClock } from '../fakes/fake-clock.ts';
 import { MemoryLogger } from '../fakes/memory-logger.ts';
 import { MemoryRegister } from '../fakes/memory-register.ts';
 import { EchoService, METHODS } from './echo-service.ts';
@@ -164,6 +165,23 @@ for (const server of ['h2', 'grpc-js'] as const) {
     await listening.drain(20_000);
   });
 }
+
+test('a client that waited for the service and hangs up is let go', async (t) => {
+  const path = `${directoryOf(t)}/early.sock`;
+  // A clock that stands still: no timeout ends the connection instead.
+  const clock = new FakeClock();
+  const modules = { logger: new MemoryLogger(), register: new MemoryRegister(), clock };
+  await using socket = await openSocket({ ...modules, server: 'h2' }, { socket_path: path });
+  const early = createConnection(path);
+  await once(early, 'data');
+  await using listening = await listen(
+    { ...modules, server: 'h2', table: new EchoService().table() },
+    socket,
+  );
+  early.end();
+  await once(early, 'close');
+  await listening.drain(20_000);
+});
 
 test('a socket that is closed before there is a service ends who waited', async (t) => {
   const path = `${directoryOf(t)}/early.sock`;
