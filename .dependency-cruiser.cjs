@@ -10,13 +10,25 @@ const rooms = {
   config: 'base/',
   ops: '(base|config)/',
   store: ground,
-  swarm: `${ground}|store/(blob-store|piece-lists)\\.ts`,
+  swarm: `${ground}|store/blob-store\\.ts`,
   pull: `${ground}|store/blob-store\\.ts`,
   rpc: `${ground}|gen/`,
   host: 'base/|config/|oci/|ops/(register|logger)\\.ts',
   content: `${ground}|rpc/|pull/pull-port\\.ts|store/blob-store\\.ts|gen/`,
   control: `${ground}|rpc/|gen/`,
   cli: `${ground}|rpc/|config/|gen/|host/`,
+};
+/**
+ * Rooms inside the store, the lower ones first: each may import only from those it names. `local-store.ts` at its door joins them;
+ * the promises (blob-store.ts), the settings and the metrics there are for all.
+ */
+const storeDoor = '(blob-store|store-config|metrics)\\.ts';
+const storeRooms = {
+  disk: storeDoor,
+  blobs: `${storeDoor}|disk/`,
+  staging: `${storeDoor}|(disk|blobs)/`,
+  sharing: `${storeDoor}|(disk|blobs)/`,
+  ingests: `${storeDoor}|(disk|blobs|staging)/`,
 };
 module.exports = {
   forbidden: [
@@ -28,6 +40,27 @@ module.exports = {
       from: { path: `^src/${room}/` },
       to: { path: '^src/', pathNot: `^src/(${room}/${may ? `|${may}` : ''})` },
     })),
+    ...Object.entries(storeRooms).map(([room, may]) => ({
+      name: `store-${room}`,
+      comment: `src/store/${room} may import of the store only: ${may}`,
+      severity: 'error',
+      from: { path: `^src/store/${room}/` },
+      to: { path: '^src/store/', pathNot: `^src/store/(${room}/|${may})` },
+    })),
+    {
+      name: 'store-door-is-low',
+      comment: 'what all rooms of the store import knows none of them',
+      severity: 'error',
+      from: { path: `^src/store/${storeDoor}` },
+      to: { path: '^src/store/', pathNot: `^src/store/${storeDoor}` },
+    },
+    {
+      name: 'store-inner-rooms-are-private',
+      comment: 'the other rooms and the roof see the door only',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/store/' },
+      to: { path: '^src/store/[a-z]+/' },
+    },
     { name: 'only-swarm-knows-libp2p', severity: 'error', from: { path: '^src/', pathNot: '^src/swarm/' }, to: { path: 'node_modules/(@libp2p|libp2p|@chainsafe/libp2p|@multiformats)' } },
     { name: 'only-rpc-and-doors-know-grpc', severity: 'error', from: { path: '^src/', pathNot: '^src/(rpc|content|control)/' }, to: { path: 'node_modules/@grpc' } },
     { name: 'pure-ground', comment: 'oci and piece do no input or output', severity: 'error', from: { path: '^src/(oci|piece)/' }, to: { path: '^(node:)?(fs|net|http|https|http2|tls|dgram|child_process)' } },

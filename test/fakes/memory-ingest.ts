@@ -1,7 +1,7 @@
 import { DaemonError } from '../../src/base/errors.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import type { BlobInfo, Ingest, IngestStatus, StagedBlob } from '../../src/store/blob-store.ts';
-import { updatedLabels } from '../../src/store/labels.ts';
+import { updatedLabels } from '../../src/store/blobs/labels.ts';
 import { MemoryStaged } from './memory-staged.ts';
 import { attempt, digestLike, type MemoryStore, statusOf } from './memory-store.ts';
 

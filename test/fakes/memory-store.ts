@@ -5,7 +5,7 @@ import { algorithmOf, type Digest, digestOf } from '../../src/oci/digest.ts';
 import { pieceCount, pieceLength, pieceOffset } from '../../src/piece/layout.ts';
 import { PIECE_DIGEST_BYTES, type PieceList, pieceDigest } from '../../src/piece/piece-list.ts';
 import type { BlobInfo, BlobReader, BlobStore, IngestStatus } from '../../src/store/blob-store.ts';
-import { type Labels, updatedLabels } from '../../src/store/labels.ts';
+import { type Labels, updatedLabels } from '../../src/store/blobs/labels.ts';
 import { MemoryIngest, type MemoryRecord } from './memory-ingest.ts';
 import { MemoryStaged } from './memory-staged.ts';
 

@@ -8,7 +8,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import type { UnverifiedPiece } from '../../src/piece/source.ts';
 import type { VerifiedPiece } from '../../src/piece/verified-piece.ts';
-import { ARRIVAL_KEEP_MS } from '../../src/store/cache-budget.ts';
+import { ARRIVAL_KEEP_MS } from '../../src/store/blobs/cache-budget.ts';
 import { LocalStore } from '../../src/store/local-store.ts';
 import { storeConfig } from '../../src/store/store-config.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';

@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import { describe, it } from 'node:test';
 import { hasCode } from '../../src/base/errors.ts';
 import { type Digest, digestOf, hexOf } from '../../src/oci/digest.ts';
-import { WINDOW_BYTES } from '../../src/store/blob-reader.ts';
+import { WINDOW_BYTES } from '../../src/store/blobs/blob-reader.ts';
 import type { LocalStore } from '../../src/store/local-store.ts';
 import { commitBytes } from '../contract/blob-store-suite.ts';
 import { content, StoreRoom } from './store-room.ts';

@@ -7,7 +7,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { type ErrorCode, hasCode } from '../../src/base/errors.ts';
 import { digestOf, hexOf } from '../../src/oci/digest.ts';
 import { PIECE_BYTES } from '../../src/piece/layout.ts';
-import { QUARANTINE_MAX_FILES } from '../../src/store/quarantine.ts';
+import { QUARANTINE_MAX_FILES } from '../../src/store/blobs/quarantine.ts';
 import { commitBytes } from '../contract/blob-store-suite.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { content, pieceOf, scratch, StoreRoom, whileRunning } from './store-room.ts';

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { digestOf } from '../../src/oci/digest.ts';
 import { PIECE_BYTES } from '../../src/piece/layout.ts';
-import { decodeListFile, encodeListFile } from '../../src/store/piece-list-file.ts';
+import { decodeListFile, encodeListFile } from '../../src/store/blobs/piece-list-file.ts';
 
 const digest = digestOf(Buffer.from('blob'));
 const list = {

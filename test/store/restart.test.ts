@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { type Digest, digestOf, EMPTY_SHA256, hexOf } from '../../src/oci/digest.ts';
 import { PIECE_BYTES } from '../../src/piece/layout.ts';
-import { formatTime, parseTime } from '../../src/store/timestamps.ts';
+import { formatTime, parseTime } from '../../src/store/disk/timestamps.ts';
 import { commitBytes } from '../contract/blob-store-suite.ts';
 import { content, StoreRoom, whileRunning, writePieces } from './store-room.ts';
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { hasCode } from '../../src/base/errors.ts';
-import { claimStateFormat } from '../../src/store/state-format.ts';
+import { claimStateFormat } from '../../src/store/disk/format.ts';
 
 function stateDirectory(t: TestContext): { directory: string; mark: string } {
   const directory = mkdtempSync(join(tmpdir(), 'layerswarm-state-'));

@@ -8,7 +8,7 @@ import { PIECE_BYTES, pieceCount, pieceLength, pieceOffset } from '../../src/pie
 import type { UnverifiedPiece } from '../../src/piece/source.ts';
 import type { VerifiedPiece } from '../../src/piece/verified-piece.ts';
 import type { StagedBlob } from '../../src/store/blob-store.ts';
-import type { FreeBytes } from '../../src/store/disk.ts';
+import type { FreeBytes } from '../../src/store/disk/free-space.ts';
 import { LocalStore } from '../../src/store/local-store.ts';
 import { type StoreConfig, storeConfig } from '../../src/store/store-config.ts';
 import { MemoryLogger } from '../fakes/memory-logger.ts';

@@ -1,0 +1,153 @@
+import type { Digest } from '../../oci/digest.ts';
+import type { Logger } from '../../ops/logger.ts';
+import { PIECE_BYTES } from '../../piece/layout.ts';
+import type { BlobInfo } from '../blob-store.ts';
+import type { Labels } from './labels.ts';
+
+/** A committed blob in memory. Changed only through the index. */
+export type BlobEntry = {
+  readonly digest: Digest;
+  readonly size_bytes: number;
+  readonly created_ns: bigint;
+  updated_ns: bigint;
+  labels: Labels;
+  state: 'owned' | 'cache';
+  /** Ingests that have adopted it: not evicted while there are any. */
+  pins: number;
+  /** It came from peers and containerd has not asked for it yet: not evicted before this time of the clock, in ms. */
+  kept_until_ms: number;
+  /** Its piece list is known, so peers may see it. */
+  listed: boolean;
+  /** It has left the store; whoever still holds the entry must let go. */
+  gone: boolean;
+};
+
+export type SharedEvent = { readonly kind: 'added' | 'removed'; readonly digest: Digest };
+
+/** No labels; shared by all entries without any. */
+export const NO_LABELS: Labels = Object.freeze({});
+
+/** All committed blobs in memory: as many as there are files, some 300 bytes each. Knows no disk. */
+export class BlobIndex {
+  readonly #logger: Logger;
+  readonly #entries = new Map<Digest, BlobEntry>();
+  /** Cache blobs, the longest unused first. */
+  readonly #cache = new Map<Digest, BlobEntry>();
+  readonly #listeners = new Set<(event: SharedEvent) => void>();
+  #cache_bytes = 0;
+  #sharing = true;
+
+  constructor(modules: { logger: Logger }) {
+    this.#logger = modules.logger;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get cache_count(): number {
+    return this.#cache.size;
+  }
+
+  get cache_bytes(): number {
+    return this.#cache_bytes;
+  }
+
+  get(digest: Digest): BlobEntry | undefined {
+    return this.#entries.get(digest);
+  }
+
+  entries(): Iterable<BlobEntry> {
+    return this.#entries.values();
+  }
+
+  /** Cache blobs, the longest unused first. */
+  cached(): Iterable<BlobEntry> {
+    return this.#cache.values();
+  }
+
+  /** A blob of at most one piece has its own sha256 as its list; others become shared by `setListed`. */
+  add(blob: Omit<BlobEntry, 'pins' | 'kept_until_ms' | 'listed' | 'gone'>): BlobEntry {
+    const kept_until_ms = -Infinity;
+    const entry: BlobEntry = { ...blob, pins: 0, kept_until_ms, listed: false, gone: false };
+    this.#entries.set(entry.digest, entry);
+    if (entry.state === 'cache') this.#enterCache(entry);
+    if (isOwnList(entry)) this.setListed(entry, true);
+    return entry;
+  }
+
+  remove(entry: BlobEntry): void {
+    if (this.#entries.get(entry.digest) !== entry) return;
+    entry.gone = true;
+    this.setListed(entry, false);
+    this.#leaveCache(entry);
+    this.#entries.delete(entry.digest);
+  }
+
+  setState(entry: BlobEntry, state: 'owned' | 'cache'): void {
+    if (entry.state === state || this.#entries.get(entry.digest) !== entry) return;
+    entry.state = state;
+    if (state === 'cache') this.#enterCache(entry);
+    else this.#leaveCache(entry);
+  }
+
+  /** Somebody uses the blob: a cache blob is evicted after the others. */
+  touch(entry: BlobEntry): void {
+    if (this.#cache.delete(entry.digest)) this.#cache.set(entry.digest, entry);
+  }
+
+  setListed(entry: BlobEntry, listed: boolean): void {
+    if (entry.listed === listed) return;
+    entry.listed = listed;
+    if (this.#sharing) this.#tell({ kind: listed ? 'added' : 'removed', digest: entry.digest });
+  }
+
+  /** Shows all listed blobs to peers, or hides them all. */
+  setSharing(sharing: boolean): void {
+    if (this.#sharing === sharing) return;
+    this.#sharing = sharing;
+    for (const { listed, digest } of this.#entries.values()) {
+      if (listed) this.#tell({ kind: sharing ? 'added' : 'removed', digest });
+    }
+  }
+
+  *shared(): Iterable<Digest> {
+    if (!this.#sharing) return;
+    for (const entry of this.#entries.values()) if (entry.listed) yield entry.digest;
+  }
+
+  onShared(listener: (event: SharedEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  #enterCache(entry: BlobEntry): void {
+    this.#cache.set(entry.digest, entry);
+    this.#cache_bytes += entry.size_bytes;
+  }
+
+  #leaveCache(entry: BlobEntry): void {
+    if (this.#cache.delete(entry.digest)) this.#cache_bytes -= entry.size_bytes;
+  }
+
+  #tell(event: SharedEvent): void {
+    for (const listener of this.#listeners) {
+      try {
+        listener(event);
+      } catch (err) {
+        // A listener's fault must not undo a commit.
+        this.#logger.error({ err, digest: event.digest }, 'listener of shared blobs failed');
+      }
+    }
+  }
+}
+
+/** True when the blob's digest is at the same time the digest of its only piece. */
+export function isOwnList(blob: { digest: Digest; size_bytes: number }): boolean {
+  return blob.size_bytes <= PIECE_BYTES && blob.digest.startsWith('sha256:');
+}
+
+export function infoOf(entry: BlobEntry): BlobInfo {
+  const { digest, size_bytes, created_ns, updated_ns, labels } = entry;
+  return { digest, size_bytes, created_ns, updated_ns, labels };
+}
