@@ -1,7 +1,10 @@
 import type { PullTicket } from '../pull/pull-port.ts';
 
-/** Most streams that wait for peers at a time; a pull beyond it goes to the registry. containerd asks for tens. */
-const MAX_WAITING = 1024;
+/**
+ * Most streams that wait for peers at a time; a pull beyond it goes to the registry. containerd asks for tens. Well below the streams a
+ * connection may have (1000): with all of them waiting, a call within containerd's transaction would queue behind them.
+ */
+const MAX_WAITING = 400;
 
 /** Most refs remembered as begun by us. Forgetting one only means that a liar is not named. */
 const MAX_PREFIXED = 4096;

@@ -36,7 +36,8 @@ export type WriteModules = {
  * names a blob, the second STAT waits for what peers and registry deliver and answers with the new offset. No other message waits.
  *
  * containerd's writer goes by the offset of the first answer for ever. So after such a wait the stream keeps a `base`: the
- * client's own count plus base is the real offset (only for refs that name a blob; base is 0 on all others). Offsets otherwise follow
+ * client's own count plus base is the real offset (only for refs that name a blob; base is 0 on all others, and negative where bytes of an earlier
+ * process had to be dropped). Offsets otherwise follow
  * containerd's content server: 0 with bytes present starts again, any other must be the current one.
  */
 export class WriteSession implements Dialogue<WriteRequest, WriteResponse> {
@@ -90,7 +91,7 @@ export class WriteSession implements Dialogue<WriteRequest, WriteResponse> {
     if (!opening || action !== 'STAT') {
       if (action === 'STAT') await this.#settle(ingest);
       else this.#forgo();
-      await ingest.ready(this.#signal);
+      await this.#ready(ingest);
     }
     switch (action) {
       case 'STAT':
@@ -113,14 +114,15 @@ export class WriteSession implements Dialogue<WriteRequest, WriteResponse> {
     }
     const expected = request.expected === '' ? undefined : parseDigest(request.expected);
     const total_bytes = Math.max(0, request.total);
+    const named = parsePullRef(ref);
     const ingest = await this.#modules.ingests.ingest(ref, {
       total_bytes,
       ...(expected !== undefined && { expected }),
+      ...(named !== undefined && { named: named.digest }),
     });
     this.#ingest = ingest;
     this.#signal.throwIfAborted();
     this.#first = ingest.status().offset_bytes;
-    const named = parsePullRef(ref);
     if (named === undefined || total_bytes === 0 || algorithmOf(named.digest) !== 'sha256') {
       return ingest;
     }
@@ -153,7 +155,14 @@ export class WriteSession implements Dialogue<WriteRequest, WriteResponse> {
     if (prefill === undefined) return;
     await prefill.settle(ingest, this.#signal);
     this.#prefill = undefined;
-    this.#base = Math.max(0, ingest.status().offset_bytes - this.#first);
+    this.#base = ingest.status().offset_bytes - this.#first;
+  }
+
+  /** Bytes of an earlier process may turn out to be fewer, or wrong and dropped, after the first answer has counted them. */
+  async #ready(ingest: Ingest): Promise<void> {
+    const before = ingest.status().offset_bytes;
+    await ingest.ready(this.#signal);
+    if (this.#pullRef !== undefined) this.#base += ingest.status().offset_bytes - before;
   }
 
   /** Size and digest stay in force until the client says others. */

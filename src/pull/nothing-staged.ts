@@ -7,6 +7,7 @@ export class NothingStaged implements StagedBlob {
   readonly digest: Digest;
   readonly size_bytes: number;
   readonly prefix_bytes = 0;
+  readonly holds_pieces = false;
 
   constructor(digest: Digest, size_bytes: number) {
     this.digest = digest;

@@ -123,7 +123,8 @@ export class Pulls implements PullPort, AsyncDisposable {
     const { digest, size_bytes } = target;
     const sane = Number.isSafeInteger(size_bytes) && size_bytes > 0 && size_bytes <= MAX_BLOB_BYTES;
     if (!sane || this.#stop.signal.aborted) return undefined;
-    if (this.#modules.finder.find(digest, size_bytes).length === 0) {
+    const isCached = this.#modules.store.cached(digest)?.size_bytes === size_bytes;
+    if (!isCached && this.#modules.finder.find(digest, size_bytes).length === 0) {
       this.#modules.metrics.misses.inc({});
       return undefined;
     }

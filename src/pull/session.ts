@@ -96,7 +96,11 @@ export class Session implements TicketOwner {
 
   /** A ticket, or `undefined` when the outcome is given away to a sole waiter or the session is ending. */
   open(options: { readonly small: boolean }): Ticket | undefined {
-    if (this.#taken || this.#closing) return undefined;
+    if (this.#closing) return undefined;
+    if (this.#taken && (this.#tickets.size > 0 || this.#staged?.holds_pieces !== true)) {
+      return undefined;
+    }
+    this.#taken = false;
     this.#linger.abort();
     if (this.#result !== undefined && this.#tickets.size === 0) this.#reopen();
     const ticket = new Ticket(this);
@@ -167,8 +171,10 @@ export class Session implements TicketOwner {
   release(ticket: Ticket): void {
     this.#tickets.delete(ticket);
     if (this.#tickets.size > 0 || this.#closing) return;
-    if (this.#result !== undefined) void this.close();
-    else void this.#lingerOn();
+    // Pieces behind a prefix that was given away are worth a retry's while.
+    if (this.#result === undefined || (this.#taken && this.#staged?.holds_pieces === true)) {
+      void this.#lingerOn();
+    } else void this.close();
   }
 
   // --- life
@@ -230,6 +236,7 @@ export class Session implements TicketOwner {
 
   async #pull(): Promise<SessionResult> {
     const { signal } = this.#stop;
+    if (await this.#restored()) return 'complete';
     for (let tries = 0; tries <= PULL_LIMITS.restarts_max; tries++) {
       this.#claim ??= await this.#lists.gather(signal);
       if (this.#claim === undefined || signal.aborted || !(await this.#stage())) break;
@@ -246,6 +253,19 @@ export class Session implements TicketOwner {
     // Nothing can be staged either when containerd's own write of it was faster.
     const here = this.#modules.store.info(this.target.digest);
     return here?.size_bytes === this.target.size_bytes ? 'complete' : 'nothing';
+  }
+
+  /** A blob that we kept for peers comes back by being read once, without anybody else. */
+  async #restored(): Promise<boolean> {
+    const { digest, size_bytes } = this.target;
+    const { store, logger } = this.#modules;
+    if (store.cached(digest)?.size_bytes !== size_bytes) return false;
+    try {
+      return await store.restore(digest);
+    } catch (error) {
+      logger.warn({ digest, err: error }, 'cached blob cannot be brought back');
+      return false;
+    }
   }
 
   async #stage(): Promise<boolean> {

@@ -3,10 +3,11 @@
  *
  * An **ingest** is opened under a ref (one writer at a time), grows by appended writes, survives restarts, and ends by
  * commit, which checks size and digest, or by abort. A **staged blob** is the pull room's private working copy: pieces
- * in any order, invisible to containerd, published when the digest of the whole agrees. A **blob** is immutable, lies at
- * `blobs/<algorithm>/<hex>` in containerd's own layout, and is in one of two states: *owned* by containerd (it was
- * committed through an ingest or adopted through `adopt`; never evicted by us, listed) or *cache* (containerd has deleted it or
- * never asked for it; not listed, still served to peers, evicted oldest first beyond the budget).
+ * in any order, invisible to containerd, published when the digest of the whole agrees. A **blob** is immutable and in one of three
+ * states: *published* (verified and durable at `blobs/<algorithm>/<hex>` in containerd's own layout, but containerd has not taken it
+ * yet; not listed), *owned* by containerd (it was committed through an ingest or adopted through `adopt`; listed; leaves `blobs/`
+ * on containerd's own `delete` and never otherwise), or *cache* (containerd has deleted it or never asked for it; in a folder of our own,
+ * unknown to containerd, still served to peers, evicted oldest first beyond the budget, and published again only verified).
  *
  * Everything marked "memory" answers synchronously from memory: containerd's write transaction waits for those calls.
  */
@@ -35,14 +36,14 @@ export type IngestStatus = {
 
 /** Catalog of committed blobs, as containerd's content API needs it. */
 export interface BlobCatalog {
-  /** Memory. The blob in either state; changes nothing. */
+  /** Memory. The owned or published blob; changes nothing. */
   info(digest: Digest): BlobInfo | undefined;
   /**
-   * Memory (one `stat` at most). What containerd's `Info` gets: a cache blob becomes owned, because containerd adopts silently after a
-   * successful Info. A blob whose file is gone or has another size is quarantined and reported as absent.
+   * Memory (one `stat` at most). What containerd's `Info` gets: a published blob becomes owned, because containerd adopts silently after a
+   * successful Info. A blob whose file is gone or has another size is quarantined and reported as absent. Only for calls of containerd.
    */
   adopt(digest: Digest): BlobInfo | undefined;
-  /** Memory. Owned blobs only: containerd's GC deletes whatever it sees here and does not know. */
+  /** Memory. Owned blobs only: containerd's GC deletes whatever it sees here and does not know. Only for calls of containerd. */
   list(): Iterable<BlobInfo>;
   /** Sets the labels wholly (`replace`) or key by key; an empty value removes a key. `not_found`. */
   update(
@@ -50,9 +51,9 @@ export interface BlobCatalog {
     labels: Readonly<Record<string, string>>,
     mode: 'replace' | 'merge',
   ): Promise<BlobInfo>;
-  /** containerd holds no reference any more: the blob becomes cache (or goes, when the budget is 0). Absent = success. */
+  /** containerd holds no reference any more: the blob becomes cache (or goes, when the budget is 0). Absent = success. One rename. Only for calls of containerd. */
   delete(digest: Digest): Promise<void>;
-  /** A reader over a cached file handle. `not_found`. Cheap enough to be called per Read. */
+  /** A reader over a cached file handle of an owned or published blob. `not_found`. Cheap enough to be called per Read. */
   open(digest: Digest): Promise<BlobReader>;
   /** Memory. The reader of `open`, when its handle is in the cache already. */
   opened(digest: Digest): BlobReader | undefined;
@@ -70,10 +71,13 @@ export interface BlobReader {
 /** Resumable writes, as containerd's content API needs them. */
 export interface IngestArea {
   /**
-   * Opens or resumes the ingest of `ref` and takes its lock. Never hashes what is on disk: `ready()` waits for that.
-   * `unavailable` when another writer holds the ref. A resumed ingest whose total differs starts again at 0.
+   * Memory. Opens or resumes the ingest of `ref` and takes its lock; what has to be done on the disk `ready()` does. `named` is the digest in the
+   * ref, if it names one. `unavailable` when another writer holds the ref. A resumed ingest whose total differs starts again at 0.
    */
-  ingest(ref: string, options: { total_bytes: number; expected?: Digest }): Promise<Ingest>;
+  ingest(
+    ref: string,
+    options: { total_bytes: number; expected?: Digest; named?: Digest },
+  ): Promise<Ingest>;
   /** Memory. `undefined` for an unknown ref. */
   status(ref: string): IngestStatus | undefined;
   /** Memory. */
@@ -87,20 +91,31 @@ export interface Ingest extends AsyncDisposable {
   readonly ref: string;
   /** Memory. */
   status(): IngestStatus;
-  /** Resolves when the running hash has caught up with the bytes on disk (at once, except after a restart). */
+  /**
+   * Resolves when the file is there and the running hash has caught up with its bytes (a moment, except after a restart). Bytes found complete are
+   * published, or dropped when they are not what the ref names. The offset may be another one afterwards. `resource_exhausted`.
+   */
   ready(signal: AbortSignal): Promise<void>;
   /** Memory. Digest of the bytes so far; '' until `ready`. */
   digest(): Digest | '';
-  /** Appends at the current offset. Lent bytes. The write that reaches the total returns only after fsync. `resource_exhausted` on a full disk, with nothing kept of the failed write. */
+  /**
+   * Appends at the current offset. Lent bytes. The write that reaches the total returns when the bytes are verified and published, durably (unless
+   * they are not what the ref names: the commit will say so). `resource_exhausted` on a full disk, with nothing kept of the failed write; after a failed
+   * force to the disk the ingest starts anew.
+   */
   write(bytes: Uint8Array): Promise<void>;
   /** Back to offset 0. */
   truncate(): Promise<void>;
   /** Memory for the caller: from now on the content is the committed or published blob `digest`; offset == its size. `not_found`. */
   adopt(digest: Digest): Promise<void>;
-  /** Takes the contiguous prefix of a staged blob, with its hash state, in place of own bytes. `move` gives the file away instead of copying it. */
+  /**
+   * Takes the contiguous prefix of a staged blob, with its hash state, in place of own bytes. `move` gives the file away instead of copying it; pieces behind
+   * the prefix stay with the staged blob. After a failure the ingest has its own bytes, or starts anew at 0.
+   */
   takePrefix(staged: StagedBlob, options: { move: boolean }): Promise<void>;
   /**
-   * Size and digest check, then a rename (synced soon after); the ingest is gone and its lock free. `failed_precondition` when size or digest
+   * Size and digest check; the blob is owned, the ingest is gone and its lock free. Memory and one rename for an ingest that reached its total; else
+   * the bytes are made durable first, as containerd's own store does it. `failed_precondition` when size or digest
    * disagree (on a digest mismatch the bytes of an ingest with a known total are dropped, so that a retry starts clean), `already_exists` (the ingest is gone then too). `size_bytes` 0 and `expected` '' are not checked.
    */
   commit(want: {
@@ -112,8 +127,15 @@ export interface Ingest extends AsyncDisposable {
 
 /** Private working copies for the pull room. */
 export interface StagingArea {
-  /** Memory. */
+  /** Memory. The owned or published blob. */
   info(digest: Digest): BlobInfo | undefined;
+  /** Memory. The cache blob: `restore` may make it a published one. */
+  cached(digest: Digest): BlobInfo | undefined;
+  /**
+   * Verifies a cache blob from its first to its last byte and publishes it, durably. True when it is published or owned then; false when it is not
+   * here or not what it was. Takes as long as reading it. `resource_exhausted`, `failed_precondition` when containerd does not use this store.
+   */
+  restore(digest: Digest): Promise<boolean>;
   /** A fresh working copy. One per digest: `already_exists` otherwise. `resource_exhausted` when the disk is below its floor. Bounded number. */
   stage(digest: Digest, size_bytes: number): Promise<StagedBlob>;
 }
@@ -124,11 +146,13 @@ export interface StagedBlob extends AsyncDisposable {
   readonly size_bytes: number;
   /** Memory. Bytes of the contiguous prefix that is written and hashed. */
   readonly prefix_bytes: number;
+  /** Memory. Pieces are here, and it has not ended: worth keeping for somebody who asks again. */
+  readonly holds_pieces: boolean;
   /** Memory. True when piece `index` is written. */
   has(index: number): boolean;
   /** Writes a piece at its place and hashes on as far as the prefix reaches. Lent bytes. A piece that is there already is ignored. */
   write(piece: VerifiedPiece): Promise<void>;
-  /** All pieces there: compares the whole digest, fsyncs, and makes it a cache blob. `data_loss` when the digest disagrees: then nothing is kept. */
+  /** All pieces there: compares the whole digest and makes it a published blob, durably. `data_loss` when the digest disagrees: then nothing is kept. */
   publish(): Promise<BlobInfo>;
 }
 

@@ -5,22 +5,22 @@ import type { MetricRegister } from '../ops/register.ts';
 import type { PieceList } from '../piece/piece-list.ts';
 import { LocalCatalog } from './blobs/blob-catalog.ts';
 import { BlobIndex, type SharedEvent } from './blobs/blob-index.ts';
-import { BlobPlacement } from './blobs/blob-placement.ts';
 import { BlobReaders } from './blobs/blob-readers.ts';
 import { BlobRemoval } from './blobs/blob-removal.ts';
 import { scanBlobs } from './blobs/blob-scan.ts';
 import type { BlobInfo, BlobReader, BlobStore, IngestStatus } from './blob-store.ts';
 import { CacheBudget } from './blobs/cache-budget.ts';
-import { CacheMarks } from './blobs/cache-marks.ts';
+import { CacheFolder } from './blobs/cache-folder.ts';
 import { Chores } from './disk/chores.ts';
 import { Disk, type FreeBytes } from './disk/free-space.ts';
-import { LocalIngests } from './ingests/ingest-area.ts';
+import { LocalIngests } from './ingests/local-ingests.ts';
 import type { Labels } from './blobs/labels.ts';
 import { ListBackfill } from './sharing/list-backfill.ts';
 import type { LocalIngest } from './ingests/local-ingest.ts';
 import { type LostBlob, LostBlobs } from './blobs/lost-blobs.ts';
 import { createStoreMetrics } from './metrics.ts';
 import { PieceLists } from './blobs/piece-lists.ts';
+import { Publication } from './blobs/publication.ts';
 import { Quarantine } from './blobs/quarantine.ts';
 import { SharedPieces } from './sharing/shared-pieces.ts';
 import type { LocalStaged } from './staging/staged-blob.ts';
@@ -28,7 +28,9 @@ import { LocalStaging } from './staging/staging-area.ts';
 import type { StoreConfig } from './store-config.ts';
 import { claimStateFormat } from './disk/format.ts';
 import { StoreLayout } from './disk/layout.ts';
+import { type Files, systemFiles } from './disk/files.ts';
 import { StoreLock } from './disk/lock.ts';
+import { SyncLane } from './disk/sync-lane.ts';
 
 export type StoreModules = {
   readonly clock: Clock;
@@ -36,6 +38,8 @@ export type StoreModules = {
   readonly register: MetricRegister;
   /** For tests: what statfs would say. */
   readonly free?: FreeBytes;
+  /** For tests: the operating system's files by default. */
+  readonly files?: Files;
 };
 
 /**
@@ -60,15 +64,18 @@ export class LocalStore implements BlobStore, AsyncDisposable {
   ): Promise<LocalStore> {
     const layout = StoreLayout.prepare(config);
     await using cleanup = new AsyncDisposableStack();
-    cleanup.use(await StoreLock.take(config.state_directory));
+    cleanup.use(StoreLock.take(config.state_directory));
     claimStateFormat(config.state_directory);
     // The same directory twice would be a lock against ourselves; StoreLayout keeps the two apart by name only.
     if (config.work_directory !== config.state_directory) {
-      cleanup.use(await StoreLock.take(config.work_directory));
+      cleanup.use(StoreLock.take(config.work_directory));
     }
-    layout.wipeStaging();
+    const stale = layout.renewStaging();
     const parts = await assemble({ ...modules, layout, signal }, config);
     cleanup.defer(() => close(parts));
+    for (const path of stale) {
+      parts.chores.start('old staging not removed', () => parts.files.remove(path));
+    }
     await parts.disk.refresh();
     parts.index.setSharing(!parts.disk.low);
     return new LocalStore({ ...parts, locks: cleanup.move() });
@@ -89,6 +96,11 @@ export class LocalStore implements BlobStore, AsyncDisposable {
     }
   }
 
+  /** Whether containerd uses this store, as far as the daemon knows. While it does not, nothing under `blobs/` is added or moved. */
+  setWired(wired: boolean): void {
+    this.#parts.publication.wired = wired;
+  }
+
   /** Memory. How much is here, for people; walks all blobs. */
   usage(): {
     readonly owned_count: number;
@@ -100,6 +112,7 @@ export class LocalStore implements BlobStore, AsyncDisposable {
     let bytes = 0;
     for (const entry of index.entries()) bytes += entry.size_bytes;
     return {
+      // Published blobs lie with the owned ones, and most are taken within seconds.
       owned_count: index.size - index.cache_count,
       owned_bytes: bytes - index.cache_bytes,
       cache_count: index.cache_count,
@@ -117,6 +130,11 @@ export class LocalStore implements BlobStore, AsyncDisposable {
     return this.#parts.backfill.idle();
   }
 
+  /** Resolves when the small file work that nobody waits for is done for the moment. */
+  settled(): Promise<void> {
+    return this.#parts.chores.finished();
+  }
+
   /** Owned blobs that were found damaged and are not back yet. containerd does not pull them again by itself. */
   lost(): Iterable<LostBlob> {
     return this.#parts.lost.all();
@@ -129,6 +147,12 @@ export class LocalStore implements BlobStore, AsyncDisposable {
 
   info(digest: Digest): BlobInfo | undefined {
     return this.#parts.catalog.info(digest);
+  }
+  cached(digest: Digest): BlobInfo | undefined {
+    return this.#parts.catalog.cached(digest);
+  }
+  restore(digest: Digest): Promise<boolean> {
+    return this.#parts.catalog.restore(digest);
   }
   adopt(digest: Digest): BlobInfo | undefined {
     return this.#parts.catalog.adopt(digest);
@@ -148,7 +172,10 @@ export class LocalStore implements BlobStore, AsyncDisposable {
   opened(digest: Digest): BlobReader | undefined {
     return this.#parts.catalog.opened(digest);
   }
-  ingest(ref: string, options: { total_bytes: number; expected?: Digest }): Promise<LocalIngest> {
+  ingest(
+    ref: string,
+    options: { total_bytes: number; expected?: Digest; named?: Digest },
+  ): Promise<LocalIngest> {
     return this.#parts.ingests.ingest(ref, options);
   }
   status(ref: string): IngestStatus | undefined {
@@ -188,20 +215,27 @@ async function assemble(
   modules: StoreModules & { layout: StoreLayout; signal: AbortSignal },
   config: StoreConfig,
 ) {
-  const { clock, layout, free, register } = modules;
+  const { clock, layout, free, register, files = systemFiles } = modules;
   const logger = modules.logger.child({ room: 'store' });
   const index = new BlobIndex({ logger });
-  const marks = new CacheMarks({ files: layout.marks, logger }, config);
-  await scanBlobs({ layout, index, marks, logger }, modules.signal);
+  await scanBlobs({ layout, index, logger }, modules.signal);
+  const lost = new LostBlobs({ files: layout.lost, logger });
   const metrics = createStoreMetrics(register, {
-    blobs: () => ({ owned: index.size - index.cache_count, cache: index.cache_count }),
+    blobs: () => ({
+      owned: index.size - index.cache_count - index.published_count,
+      published: index.published_count,
+      cache: index.cache_count,
+    }),
     cacheBytes: () => index.cache_bytes,
+    lost: () => lost.size,
   });
-  const pathOf = (digest: Digest): string => layout.blob(digest);
+  const pathsOf = (digest: Digest): readonly string[] => {
+    const paths = [layout.blob(digest), layout.cached(digest)];
+    return index.get(digest)?.state === 'cache' ? paths.reverse() : paths;
+  };
   const chores = new Chores({ logger });
-  const readers = new BlobReaders({ pathOf }, config);
-  const lists = new PieceLists({ files: layout.pieces, pathOf });
-  const lost = new LostBlobs({ files: layout.lost });
+  const readers = new BlobReaders({ files, pathsOf }, config);
+  const lists = new PieceLists({ files: layout.pieces, pathsOf });
   // containerd's own store may have brought some back.
   for (const { digest } of [...lost.all()]) if (index.get(digest)) lost.clear(digest);
   const quarantine = new Quarantine({ layout, logger });
@@ -209,17 +243,20 @@ async function assemble(
     { clock, logger, free },
     { directory: layout.blobs, disk_floor_bytes: config.disk_floor_bytes },
   );
-  const shared = { index, lists, readers, lost, layout, chores, logger, metrics, clock, marks };
-  const removal = new BlobRemoval({ ...shared, quarantine });
+  const ground = { files, layout, chores, logger, metrics, clock };
+  const shared = { ...ground, index, lists, readers, lost };
+  const publication = new Publication({ ...ground, lane: new SyncLane(ground) });
+  const removal = new BlobRemoval({ ...shared, publication, quarantine });
   const budget = new CacheBudget({ ...shared, removal, disk }, config);
-  const catalog = new LocalCatalog({ ...shared, removal, budget });
-  const placement = new BlobPlacement(shared);
+  const cache = new CacheFolder({ ...shared, removal, budget, publication });
+  cache.takeMarked(config);
+  const catalog = new LocalCatalog({ ...shared, removal, cache, publication });
   const backfill = new ListBackfill({ ...shared, removal }, config);
   const pieces = new SharedPieces({ ...shared, removal }, (digest) => backfill.enqueue(digest));
-  const ingests = new LocalIngests({ ...shared, catalog, placement, budget });
-  const staging = new LocalStaging({ ...shared, catalog, placement, disk }, config);
+  const ingests = new LocalIngests({ ...ground, catalog });
+  const staging = new LocalStaging({ ...ground, catalog, disk }, config);
   return {
-    ...{ index, marks, disk, chores, readers, lost, budget },
+    ...{ files, index, disk, chores, readers, lost, budget, publication },
     ...{ catalog, backfill, pieces, ingests, staging },
   };
 }
@@ -228,5 +265,4 @@ async function close(parts: Omit<Parts, 'locks'>): Promise<void> {
   await parts.staging.closeAll();
   await parts.chores.finished();
   await parts.readers.closeAll();
-  parts.marks.seal();
 }

@@ -6,16 +6,21 @@ export type StoreMetrics = ReturnType<typeof createStoreMetrics>;
 /** Declares the store's metrics. `read` supplies the values that live in the index. */
 export function createStoreMetrics(
   register: MetricRegister,
-  read: { blobs(): { owned: number; cache: number }; cacheBytes(): number },
+  read: {
+    blobs(): { owned: number; published: number; cache: number };
+    cacheBytes(): number;
+    lost(): number;
+  },
 ) {
   return {
-    blobs: register.gauge<{ state: 'owned' | 'cache' }>({
+    blobs: register.gauge<{ state: 'owned' | 'published' | 'cache' }>({
       name: 'store_blobs',
       help: 'Committed blobs by state.',
       labels: ['state'],
       collect: (set) => {
-        const { owned, cache } = read.blobs();
+        const { owned, published, cache } = read.blobs();
         set({ state: 'owned' }, owned);
+        set({ state: 'published' }, published);
         set({ state: 'cache' }, cache);
       },
     }),
@@ -33,6 +38,21 @@ export function createStoreMetrics(
       name: 'store_quarantined_total',
       help: 'Blobs taken out of service because their file is not what was committed.',
       labels: ['reason'],
+    }),
+    lost: register.gauge({
+      name: 'store_lost_blobs',
+      help: 'Blobs that containerd references and whose bytes were found damaged or missing.',
+      collect: (set) => set({}, read.lost()),
+    }),
+    restored: register.counter({
+      name: 'store_cache_restored_bytes_total',
+      help: 'Bytes of cache blobs that were verified anew and brought back for containerd.',
+    }),
+    restore_seconds: register.histogram({
+      name: 'store_cache_restore_seconds',
+      help: 'Time to verify a cache blob and bring it back.',
+      // From a config of some KiB to a layer of 5 GiB at the speed of sha256.
+      buckets: [0.005, 0.02, 0.1, 0.5, 2, 5],
     }),
     ingested: register.counter({
       name: 'store_ingest_bytes_total',

@@ -23,7 +23,7 @@ export async function doorWith(bytes = 0): Promise<ContentDoor> {
 }
 
 export async function completes(door: ContentDoor, index = 0): Promise<void> {
-  if (door.store.info(digest) === undefined) door.store.put(layer, 'cache');
+  if (door.store.info(digest) === undefined) door.store.put(layer, 'published');
   door.pull.ticket(index).settle({ kind: 'complete' });
   await settle(1);
 }

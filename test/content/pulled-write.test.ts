@@ -99,7 +99,7 @@ test('a miss leaves containerd to the registry without a wait', async () => {
 
 test('a blob that is here already is taken without a pull', async () => {
   const door = await doorWith();
-  door.store.put(layer, 'cache');
+  door.store.put(layer, 'published');
   const writer = door.writer();
   await writer.open(ref, total);
   assert.equal((await writer.stat()).offset, total);

@@ -11,7 +11,7 @@ const absent = digestOf(Buffer.from('absent'));
 
 test('Info gives size, nanosecond times and labels, and the blob is owned from then on', async () => {
   const door = new ContentDoor();
-  const digest = door.store.put(someBytes(300), 'cache');
+  const digest = door.store.put(someBytes(300), 'published');
   await door.store.update(digest, { a: 'b' }, 'replace');
   const stored = door.store.info(digest);
   assert.ok(stored);
@@ -93,7 +93,7 @@ test('Update of a blob that is not here is not found', async () => {
 test('List gives what containerd owns, a hundred at a time', async () => {
   const door = new ContentDoor();
   for (let i = 0; i < 230; i++) door.store.put(Buffer.from(`blob ${i}`));
-  door.store.put(Buffer.from('kept for peers'), 'cache');
+  door.store.put(Buffer.from('kept for peers'), 'published');
   const answers = await door.stream('List', {});
   const sizes = answers.map((a) => (a['info'] as unknown[]).length);
   assert.deepEqual(sizes, [100, 100, 30]);

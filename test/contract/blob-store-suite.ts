@@ -144,6 +144,24 @@ function commitCases(open: Open): void {
     assert.deepEqual([info.digest, info.size_bytes], [digest, hello.length]);
   });
 
+  it('commits under another algorithm when nobody had named it before, whatever the total', async (t) => {
+    await using store = await open(t);
+    const digest = `sha512:${createHash('sha512').update(hello).digest('hex')}` as Digest;
+    await using named = await store.ingest('a', { total_bytes: hello.length, named: digest });
+    await named.write(hello);
+    assert.equal((await named.commit({ ...want, expected: digest })).digest, digest);
+    await store.delete(digest);
+    await using ingest = await store.ingest('r', { total_bytes: hello.length });
+    await ingest.write(hello);
+    assert.equal((await ingest.commit({ ...want, expected: digest })).digest, digest);
+    assert.deepEqual(
+      [...store.list()].map((info) => info.digest),
+      [digest],
+    );
+    const bytes = await (await store.open(digest)).read(0, 100);
+    assert.deepEqual(Buffer.from(bytes), hello);
+  });
+
   it('keeps bytes of a wrong size, and wrong bytes of an unknown total', async (t) => {
     await using store = await open(t);
     await using ingest = await store.ingest('r', { total_bytes: 0 });
@@ -182,10 +200,11 @@ function commitCases(open: Open): void {
     assert.equal([...store.list()].length, 1);
   });
 
-  it('adopts a cache blob into an ingest and commits it as owned', async (t) => {
+  it('adopts a cache blob that was brought back into an ingest and commits it as owned', async (t) => {
     await using store = await open(t);
     await commitBytes(store, hello);
     await store.delete(HELLO);
+    assert.equal(await store.restore(HELLO), true);
     await using ingest = await store.ingest('r', { total_bytes: hello.length });
     await ingest.write(hello.subarray(0, 3));
     await ingest.adopt(HELLO);
@@ -216,16 +235,25 @@ function blobCases(open: Open): void {
     await rejects(store.update(EMPTY_SHA256, {}, 'merge'), 'not_found');
   });
 
-  it('demotes a deleted blob to cache: not listed, still there, adoptable again', async (t) => {
+  it('demotes a deleted blob to cache: unknown to containerd, shared, and back only verified', async (t) => {
     await using store = await open(t);
     await store.delete(HELLO);
     await commitBytes(store, hello, { a: '1' });
     await store.delete(HELLO);
     assert.deepEqual([...store.list()], []);
-    assert.deepEqual(store.info(HELLO)?.labels, {});
+    assert.equal(store.info(HELLO), undefined);
+    assert.equal(store.adopt(HELLO), undefined);
+    assert.equal(store.opened(HELLO), undefined);
+    await rejects(store.open(HELLO), 'not_found');
+    assert.equal(store.cached(HELLO)?.size_bytes, hello.length);
+    assert.deepEqual([...store.shared()], [HELLO]);
+    assert.equal(await store.restore(HELLO), true);
+    assert.equal(await store.restore(HELLO), true);
+    assert.deepEqual([store.info(HELLO)?.labels, store.cached(HELLO)], [{}, undefined]);
     assert.deepEqual([...store.list()], []);
     assert.equal(store.adopt(HELLO)?.size_bytes, hello.length);
     assert.equal([...store.list()].length, 1);
+    assert.equal(await store.restore(EMPTY_SHA256), false);
   });
 
   it('reads anywhere, short only at the end, and knows nothing of absent blobs', async (t) => {
@@ -247,7 +275,7 @@ function stagingCases(open: Open): void {
   const bytes = content(2 * PIECE_BYTES + 1000);
   const digest = digestOf(bytes);
 
-  it('takes pieces in any order and publishes a cache blob', async (t) => {
+  it('takes pieces in any order and publishes a blob that is not listed', async (t) => {
     await using store = await open(t);
     await using staged = await store.stage(digest, bytes.length);
     await rejects(store.stage(digest, bytes.length), 'already_exists');
@@ -305,8 +333,9 @@ function stagingCases(open: Open): void {
         ),
         0,
       );
-      if (move) await rejects(staged.write(pieceOf(bytes, 1)), 'not_found');
-      else await staged.write(pieceOf(bytes, 1));
+      // What lay behind the prefix is not lost with it.
+      assert.deepEqual([staged.holds_pieces, staged.has(0), staged.has(2)], [true, !move, true]);
+      await staged.write(pieceOf(bytes, 1));
     });
   }
 
@@ -317,6 +346,8 @@ function stagingCases(open: Open): void {
     await using ingest = await store.ingest('r', { total_bytes: bytes.length });
     await ingest.takePrefix(staged, { move: true });
     assert.equal(ingest.digest(), digest);
+    assert.equal(staged.holds_pieces, false);
+    await rejects(staged.write(pieceOf(bytes, 1)), 'not_found');
     await ingest.commit({ size_bytes: bytes.length, expected: digest, labels: {} });
     const list = await store.pieceList(digest);
     assert.deepEqual(Buffer.from(pieceDigest(list, 2)), Buffer.from(pieceOf(bytes, 2).sha256));

@@ -83,7 +83,7 @@ export class MemoryIngest implements Ingest {
       record.bytes = staged.prefix();
       record.adopted = undefined;
       record.updated_ns = this.#store.wall_ns();
-      if (move) staged.close();
+      if (move) staged.giveAway();
     });
   }
 
@@ -108,8 +108,9 @@ export class MemoryIngest implements Ingest {
       if (owned) {
         throw new DaemonError('already_exists', `content ${digest}: already exists`, { digest });
       }
-      const bytes = this.#store.blobs.get(digest)?.bytes ?? record.bytes;
-      return this.#store.addBlob(digest, bytes, 'owned', labels);
+      // A cache copy counts for nothing here: only verified bytes become owned.
+      const present = this.#store.info(digest) && this.#store.blobs.get(digest)?.bytes;
+      return this.#store.addBlob(digest, present ?? record.bytes, 'owned', labels);
     });
   }
 

@@ -26,8 +26,19 @@ export class MemoryStaged implements StagedBlob {
     return Math.min(this.size_bytes, pieceOffset(this.#prefix_pieces));
   }
 
+  get holds_pieces(): boolean {
+    return !this.#closed && this.#written.size > 0;
+  }
+
   has(index: number): boolean {
     return this.#written.has(index);
+  }
+
+  /** The prefix is given away: pieces behind it stay, without any the working copy has ended. */
+  giveAway(): void {
+    for (let i = 0; i < this.#prefix_pieces; i++) this.#written.delete(i);
+    this.#prefix_pieces = 0;
+    if (this.#written.size === 0) this.close();
   }
 
   /** A copy of the contiguous prefix. */
@@ -60,7 +71,7 @@ export class MemoryStaged implements StagedBlob {
       if (digestLike(this.digest, this.#bytes) !== this.digest) {
         throw new DaemonError('data_loss', `staged bytes are not blob ${this.digest}`);
       }
-      return this.#store.addBlob(this.digest, this.#bytes, 'cache', {});
+      return this.#store.addBlob(this.digest, this.#bytes, 'published', {});
     });
   }
 

@@ -9,11 +9,13 @@ import { type Labels, updatedLabels } from '../../src/store/blobs/labels.ts';
 import { MemoryIngest, type MemoryRecord } from './memory-ingest.ts';
 import { MemoryStaged } from './memory-staged.ts';
 
+type MemoryState = 'owned' | 'published' | 'cache';
+
 /** A blob of the fake. `bytes` may be overwritten by a test to stand for corruption on disk. */
 export type MemoryBlob = {
   info: BlobInfo;
   bytes: Uint8Array;
-  state: 'owned' | 'cache';
+  state: MemoryState;
   readonly list: PieceList;
 };
 
@@ -40,20 +42,40 @@ export class MemoryStore implements BlobStore, AsyncDisposable {
   }
 
   /** Puts a committed blob there, without an ingest. Returns its digest. */
-  put(bytes: Uint8Array, state: 'owned' | 'cache' = 'owned'): Digest {
+  put(bytes: Uint8Array, state: MemoryState = 'owned'): Digest {
     const digest = digestOf(bytes);
     this.addBlob(digest, Uint8Array.from(bytes), state, {});
     return digest;
   }
 
   info(digest: Digest): BlobInfo | undefined {
-    return this.blobs.get(digest)?.info;
+    const blob = this.blobs.get(digest);
+    return blob?.state === 'cache' ? undefined : blob?.info;
+  }
+
+  cached(digest: Digest): BlobInfo | undefined {
+    const blob = this.blobs.get(digest);
+    return blob?.state === 'cache' ? blob.info : undefined;
+  }
+
+  restore(digest: Digest): Promise<boolean> {
+    return attempt(() => {
+      const blob = this.blobs.get(digest);
+      if (blob?.state !== 'cache') return blob !== undefined;
+      if (digestLike(digest, blob.bytes) === digest) {
+        blob.state = 'published';
+        return true;
+      }
+      this.blobs.delete(digest);
+      this.#tell({ kind: 'removed', digest });
+      return false;
+    });
   }
 
   adopt(digest: Digest): BlobInfo | undefined {
-    const blob = this.blobs.get(digest);
-    if (blob !== undefined) blob.state = 'owned';
-    return blob?.info;
+    const info = this.info(digest);
+    if (info !== undefined) this.blobs.get(digest)!.state = 'owned';
+    return info;
   }
 
   list(): Iterable<BlobInfo> {
@@ -89,7 +111,7 @@ export class MemoryStore implements BlobStore, AsyncDisposable {
 
   opened(digest: Digest): BlobReader | undefined {
     const blob = this.blobs.get(digest);
-    if (blob === undefined) return undefined;
+    if (blob === undefined || blob.state === 'cache') return undefined;
     return {
       size_bytes: blob.info.size_bytes,
       peek: (offset, length) => blob.bytes.subarray(offset, offset + length),
@@ -184,10 +206,10 @@ export class MemoryStore implements BlobStore, AsyncDisposable {
   }
 
   /** For ingests and staged blobs: a blob is complete and verified. */
-  addBlob(digest: Digest, bytes: Uint8Array, state: 'owned' | 'cache', labels: Labels): BlobInfo {
+  addBlob(digest: Digest, bytes: Uint8Array, state: MemoryState, labels: Labels): BlobInfo {
     const found = this.blobs.get(digest);
     if (found !== undefined) {
-      if (state === 'owned') found.state = 'owned';
+      if (state === 'owned' || found.state === 'cache') found.state = state;
       if (Object.keys(labels).length > 0) found.info = { ...found.info, labels };
       return found.info;
     }

@@ -8,7 +8,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import type { UnverifiedPiece } from '../../src/piece/source.ts';
 import type { VerifiedPiece } from '../../src/piece/verified-piece.ts';
-import { ARRIVAL_KEEP_MS } from '../../src/store/blobs/cache-budget.ts';
+import { ARRIVAL_KEEP_MS } from '../../src/store/blobs/cache-folder.ts';
 import { LocalStore } from '../../src/store/local-store.ts';
 import { storeConfig } from '../../src/store/store-config.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
@@ -50,18 +50,21 @@ describe('a blob that came from peers, in a store that keeps no cache', () => {
     assert.equal(store.info(digest), undefined);
   });
 
-  it('goes when containerd has not asked for it in time', async (t) => {
+  it('goes when containerd has not asked for it in time, but only at a call of containerd', async (t) => {
     const clock = new FakeClock();
     await using store = await openStore(t, clock);
     const stop = new AbortController();
     const running = store.run({ signal: stop.signal });
     const digest = await arrive(store);
-    const began_ms = clock.now_ms();
-    while (store.info(digest) !== undefined) {
-      await clock.advance(1000);
-      await setImmediate();
-    }
-    assert.ok(clock.now_ms() - began_ms >= ARRIVAL_KEEP_MS);
+    await clock.advance(ARRIVAL_KEEP_MS - 1);
+    assert.deepEqual([...store.list()], []);
+    assert.notEqual(store.info(digest), undefined);
+    await clock.advance(2 * ARRIVAL_KEEP_MS);
+    await setImmediate();
+    // containerd may run its own store in the directory by now, and have taken the blob: without a call of its nothing is moved.
+    assert.notEqual(store.info(digest), undefined);
+    assert.deepEqual([...store.list()], []);
+    assert.equal(store.info(digest), undefined);
     stop.abort();
     await running;
   });

@@ -1,12 +1,18 @@
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { hasCode } from '../../src/base/errors.ts';
 import { type Digest, digestOf, hexOf } from '../../src/oci/digest.ts';
 import { WINDOW_BYTES } from '../../src/store/blobs/blob-reader.ts';
+import { ARRIVAL_KEEP_MS } from '../../src/store/blobs/cache-folder.ts';
 import type { LocalStore } from '../../src/store/local-store.ts';
 import { commitBytes } from '../contract/blob-store-suite.ts';
+import { FakeClock } from '../fakes/fake-clock.ts';
 import { content, StoreRoom } from './store-room.ts';
+
+const cachePath = (room: StoreRoom, digest: Digest): string =>
+  join(room.config.work_directory, 'cache', 'sha256', hexOf(digest));
 
 async function demoted(store: LocalStore, seed: number): Promise<Digest> {
   const digest = await commitBytes(store, content(1000, seed));
@@ -22,25 +28,88 @@ describe('the cache', () => {
     const [a, b] = [await demoted(store, 1), await demoted(store, 2)];
     await store.readPiece(a, 0);
     const c = await demoted(store, 3);
-    const there = [owned, a, b, c].map((digest) => store.info(digest) !== undefined);
-    assert.deepEqual(there, [true, true, false, true]);
-    assert.equal(fs.existsSync(room.content('blobs', 'sha256', hexOf(b))), false);
+    assert.notEqual(store.info(owned), undefined);
+    const there = [a, b, c].map((digest) => store.cached(digest) !== undefined);
+    assert.deepEqual(there, [true, false, true]);
+    assert.equal(fs.existsSync(cachePath(room, b)), false);
+    assert.deepEqual(fs.readdirSync(room.content('blobs', 'sha256')), [hexOf(owned)]);
     assert.equal(room.register.value('store_evictions_total', { reason: 'budget' }), 1);
   });
 
-  it('keeps a blob that an ingest has adopted until the ingest ends', async (t) => {
-    const room = await StoreRoom.make(t, { cache_max_bytes: 1500 });
+  it('keeps a blob that an ingest has adopted under blobs/ until the ingest ends', async (t) => {
+    const clock = new FakeClock();
+    const room = await StoreRoom.make(t, { cache_max_bytes: 1500 }, { clock });
     await using store = await room.open();
     const a = await demoted(store, 1);
+    await store.restore(a);
     await using ingest = await store.ingest('ref', { total_bytes: 1000 });
     await ingest.adopt(a);
-    const b = await demoted(store, 2);
-    assert.equal(store.info(b), undefined);
+    await clock.advance(2 * ARRIVAL_KEEP_MS);
+    assert.deepEqual([...store.list()], []);
     assert.notEqual(store.info(a), undefined);
     await store.abort('ref');
-    const c = await demoted(store, 3);
+    assert.deepEqual([...store.list()], []);
     assert.equal(store.info(a), undefined);
-    assert.notEqual(store.info(c), undefined);
+    assert.notEqual(store.cached(a), undefined);
+  });
+
+  it("lies where containerd's own store does not look, and survives a kill", async (t) => {
+    const room = await StoreRoom.make(t);
+    const digest = await (async () => {
+      await using store = await room.open();
+      return await demoted(store, 1);
+    })();
+    assert.deepEqual(fs.readdirSync(room.content('blobs', 'sha256')), []);
+    await using store = await room.open();
+    assert.deepEqual([...store.list()], []);
+    assert.equal(store.cached(digest)?.size_bytes, 1000);
+    assert.equal(await store.restore(digest), true);
+    assert.deepEqual(fs.readdirSync(room.content('blobs', 'sha256')), [hexOf(digest)]);
+  });
+
+  it('never gives back a blob that is not what it was', async (t) => {
+    const room = await StoreRoom.make(t);
+    await using store = await room.open();
+    const digest = await demoted(store, 1);
+    const path = cachePath(room, digest);
+    fs.chmodSync(path, 0o600);
+    fs.writeFileSync(path, content(1000, 2));
+    assert.equal(await store.restore(digest), false);
+    assert.deepEqual([store.info(digest), store.cached(digest)], [undefined, undefined]);
+    assert.deepEqual(fs.readdirSync(room.content('blobs', 'sha256')), []);
+    assert.deepEqual([...store.lost()], [], 'containerd does not reference it');
+    assert.equal(fs.readdirSync(join(room.config.work_directory, 'quarantine')).length, 1);
+    const again = await commitBytes(store, content(1000, 1));
+    assert.equal(again, digest);
+  });
+
+  it('stays as it is while containerd does not use the store', async (t) => {
+    const room = await StoreRoom.make(t);
+    await using store = await room.open();
+    const digest = await demoted(store, 1);
+    store.setWired(false);
+    await assert.rejects(store.restore(digest), (error) => hasCode(error, 'failed_precondition'));
+    assert.deepEqual(fs.readdirSync(room.content('blobs', 'sha256')), []);
+    store.setWired(true);
+    assert.equal(await store.restore(digest), true);
+  });
+
+  it('takes over what an earlier version kept under blobs/, if nothing has happened since', async (t) => {
+    for (const trusted of [true, false]) {
+      const room = await StoreRoom.make(t);
+      const digest = await (async () => {
+        await using store = await room.open();
+        return await commitBytes(store, content(1000, 1));
+      })();
+      const marks = join(room.config.state_directory, 'cache', 'sha256');
+      fs.mkdirSync(marks, { recursive: true });
+      fs.writeFileSync(join(marks, hexOf(digest)), '');
+      if (trusted) fs.writeFileSync(join(room.config.state_directory, 'closed'), 'absent');
+      await using store = await room.open();
+      assert.equal(store.cached(digest) !== undefined, trusted);
+      assert.equal([...store.list()].length, trusted ? 0 : 1);
+      assert.deepEqual(fs.readdirSync(marks), []);
+    }
   });
 
   it('gives a removed blob up only after the reads that are under way', async (t) => {

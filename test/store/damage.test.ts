@@ -109,7 +109,7 @@ describe('a disk that fills up', () => {
       await rejects(store.stage(digestOf(Buffer.from('x')), 950 * MIB), 'resource_exhausted');
       free = 99 * MIB;
       await clock.advance(2000);
-      assert.equal(store.info(cached), undefined);
+      assert.equal(store.cached(cached), undefined);
       assert.deepEqual([...store.shared()], []);
       assert.ok(events.includes(`removed ${HELLO}`));
       await rejects(store.stage(digestOf(Buffer.from('x')), 1), 'resource_exhausted');
@@ -214,6 +214,7 @@ describe('a damaged blob', () => {
     await using store = await room.open();
     await commitBytes(store, hello);
     await store.delete(HELLO);
+    await store.restore(HELLO);
     await using ingest = await store.ingest('ref', { total_bytes: hello.length });
     await ingest.adopt(HELLO);
     fs.truncateSync(room.content('blobs', 'sha256', hexOf(HELLO)), 1);

@@ -178,10 +178,11 @@ describe('a store opened on what is there', () => {
     await using store = await room.open();
     await using ingest = await store.ingest('ref', { total_bytes: 17 });
     assert.deepEqual([ingest.status().offset_bytes, ingest.digest()], [0, EMPTY_SHA256]);
+    await ingest.ready(t.signal);
     assert.equal(fs.statSync(data).size, 0);
   });
 
-  it('keeps labels, cache marks and piece lists over an orderly restart', async (t) => {
+  it('keeps labels, the cache and piece lists over a restart', async (t) => {
     const room = await StoreRoom.make(t);
     const bytes = content(PIECE_BYTES + 1);
     let digest: Digest;
@@ -202,37 +203,6 @@ describe('a store opened on what is there', () => {
     assert.equal(room.register.value('store_backfill_bytes_total'), 0);
   });
 
-  for (const { id, disturb } of [
-    {
-      id: 'the last daemon was killed',
-      disturb: (room: StoreRoom) => fs.rmSync(join(room.config.state_directory, 'closed')),
-    },
-    {
-      id: "containerd's metadata changed meanwhile",
-      disturb: (room: StoreRoom) => {
-        fs.mkdirSync(join(room.config.metadata_file, '..'), { recursive: true });
-        fs.writeFileSync(room.config.metadata_file, 'bolt');
-      },
-    },
-  ]) {
-    it(`owns former cache blobs when ${id}: containerd may have adopted them`, async (t) => {
-      const room = await StoreRoom.make(t);
-      {
-        await using store = await room.open();
-        await commitBytes(store, hello);
-        await store.delete(HELLO);
-      }
-      disturb(room);
-      await using store = await room.open({ cache_max_bytes: 0 });
-      assert.deepEqual(
-        [...store.list()].map((info) => info.digest),
-        [HELLO],
-      );
-      await store.delete(HELLO);
-      assert.equal(store.info(HELLO), undefined);
-    });
-  }
-
   it('wipes what staging held and forgets an adoption that was not committed', async (t) => {
     const room = await StoreRoom.make(t);
     const staging = join(room.config.work_directory, 'staging');
@@ -240,15 +210,22 @@ describe('a store opened on what is there', () => {
       await using store = await room.open();
       await commitBytes(store, hello);
       await store.delete(HELLO);
+      await store.restore(HELLO);
       await using ingest = await store.ingest('ref', { total_bytes: hello.length });
       await ingest.adopt(HELLO);
       fs.writeFileSync(join(staging, 'staged-by-a-killed-daemon'), 'x');
     }
     await using store = await room.open();
     assert.deepEqual(fs.readdirSync(staging), []);
-    assert.equal(store.status('ref')?.offset_bytes, 0);
-    assert.notEqual(store.info(HELLO), undefined);
-    assert.deepEqual([...store.list()], []);
+    assert.equal(store.status('ref'), undefined);
+    // It lies under blobs/: containerd may have taken it in the last moment, and deletes it otherwise.
+    assert.equal([...store.list()].length, 1);
+    await store[Symbol.asyncDispose]();
+    const left = fs.readdirSync(room.config.work_directory);
+    assert.deepEqual(
+      left.filter((name) => name.startsWith('staging-old')),
+      [],
+    );
   });
 });
 

@@ -24,10 +24,10 @@ describe('a store that another daemon has open', () => {
   it('opens at once after the other was killed', async (t) => {
     const room = await StoreRoom.make(t);
     await (await room.open())[Symbol.asyncDispose]();
-    const module = new URL('../../src/store/store-lock.ts', import.meta.url).href;
+    const module = new URL('../../src/store/disk/lock.ts', import.meta.url).href;
     const program = `
       const { StoreLock } = await import(${JSON.stringify(module)});
-      await StoreLock.take(${JSON.stringify(room.config.state_directory)});
+      globalThis.held = StoreLock.take(${JSON.stringify(room.config.state_directory)});
       setInterval(() => {}, 1000);
       console.log('taken');`;
     const child = spawn(process.execPath, ['--input-type=module', '-e', program], {

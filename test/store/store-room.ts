@@ -8,6 +8,7 @@ import { PIECE_BYTES, pieceCount, pieceLength, pieceOffset } from '../../src/pie
 import type { UnverifiedPiece } from '../../src/piece/source.ts';
 import type { VerifiedPiece } from '../../src/piece/verified-piece.ts';
 import type { StagedBlob } from '../../src/store/blob-store.ts';
+import type { Files } from '../../src/store/disk/files.ts';
 import type { FreeBytes } from '../../src/store/disk/free-space.ts';
 import { LocalStore } from '../../src/store/local-store.ts';
 import { type StoreConfig, storeConfig } from '../../src/store/store-config.ts';
@@ -21,6 +22,8 @@ export async function scratch(t: TestContext): Promise<string> {
   return dir;
 }
 
+type RoomModules = { clock?: Clock; free?: FreeBytes; files?: Files };
+
 /** Directories for a store, and stores opened on them one after another. */
 export class StoreRoom {
   readonly logger = new MemoryLogger();
@@ -28,17 +31,19 @@ export class StoreRoom {
   readonly config: StoreConfig;
   readonly #clock: Clock;
   readonly #free: FreeBytes | undefined;
+  readonly #files: Files | undefined;
 
-  private constructor(config: StoreConfig, modules: { clock?: Clock; free?: FreeBytes }) {
+  private constructor(config: StoreConfig, modules: RoomModules) {
     this.config = config;
     this.#clock = modules.clock ?? systemClock;
     this.#free = modules.free;
+    this.#files = modules.files;
   }
 
   static async make(
     t: TestContext,
     config: Partial<StoreConfig> = {},
-    modules: { clock?: Clock; free?: FreeBytes } = {},
+    modules: RoomModules = {},
   ): Promise<StoreRoom> {
     const dir = await scratch(t);
     const given = {
@@ -59,6 +64,7 @@ export class StoreRoom {
       logger: this.logger,
       register: this.register,
       ...(this.#free && { free: this.#free }),
+      ...(this.#files && { files: this.#files }),
     };
     const { signal } = new AbortController();
     return LocalStore.open(modules, { ...this.config, ...config }, { signal });

@@ -1,27 +1,26 @@
-import * as fs from 'node:fs';
 import type { Clock } from '../../base/clock.ts';
 import { DaemonError } from '../../base/errors.ts';
 import type { Digest } from '../../oci/digest.ts';
+import type { BlobCatalog, BlobInfo, BlobReader } from '../blob-store.ts';
+import type { Chores } from '../disk/chores.ts';
+import { fileError } from '../disk/file-errors.ts';
+import type { StoreLayout } from '../disk/layout.ts';
+import { Serial } from '../disk/serial.ts';
 import { type BlobEntry, type BlobIndex, infoOf, NO_LABELS } from './blob-index.ts';
 import type { BlobReaders } from './blob-readers.ts';
 import type { BlobRemoval } from './blob-removal.ts';
-import type { BlobCatalog, BlobInfo, BlobReader } from '../blob-store.ts';
-import { ARRIVAL_KEEP_MS, type CacheBudget } from './cache-budget.ts';
-import type { CacheMarks } from './cache-marks.ts';
-import type { Chores } from '../disk/chores.ts';
-import { fileError } from '../disk/file-errors.ts';
+import { ARRIVAL_KEEP_MS, type CacheFolder } from './cache-folder.ts';
 import { type Labels, updatedLabels } from './labels.ts';
 import type { LostBlobs } from './lost-blobs.ts';
 import type { PieceLists } from './piece-lists.ts';
-import { Serial } from '../disk/serial.ts';
-import type { StoreLayout } from '../disk/layout.ts';
+import type { Publication, WholeFile } from './publication.ts';
 
 type Modules = {
   readonly index: BlobIndex;
   readonly readers: BlobReaders;
   readonly removal: BlobRemoval;
-  readonly marks: CacheMarks;
-  readonly budget: CacheBudget;
+  readonly cache: CacheFolder;
+  readonly publication: Publication;
   readonly lists: PieceLists;
   readonly lost: LostBlobs;
   readonly layout: StoreLayout;
@@ -29,20 +28,22 @@ type Modules = {
   readonly clock: Clock;
 };
 
-/** A file that has just been renamed to its place under `blobs/`. */
-export type NewBlob = {
-  readonly digest: Digest;
-  readonly size_bytes: number;
-  readonly state: 'owned' | 'cache';
-  readonly labels: Labels;
-  /** Undefined: computed in the background. */
+/** How a file becomes a blob. */
+type Publishing = {
+  /** Digests of its pieces; undefined: they are computed in the background. */
   readonly pieces: Uint8Array | undefined;
+  /** Asked in the moment of the rename; false = it is not wanted any more. */
+  readonly isWanted: () => boolean;
+  /** A blob that containerd had lost is its own again at once, without a commit. */
+  readonly heals: boolean;
 };
 
 /** The committed blobs: what containerd asks, and the one entrance for new ones. */
 export class LocalCatalog implements BlobCatalog {
   readonly #m: Modules;
   readonly #labelWrites = new Serial();
+  /** One publication of a digest at a time; at most one for each open ingest and working copy. */
+  readonly #publishing = new Map<Digest, Promise<unknown>>();
 
   constructor(modules: Modules) {
     this.#m = modules;
@@ -50,127 +51,155 @@ export class LocalCatalog implements BlobCatalog {
 
   info(digest: Digest): BlobInfo | undefined {
     const entry = this.#m.index.get(digest);
-    return entry && infoOf(entry);
+    return entry === undefined || entry.state === 'cache' ? undefined : infoOf(entry);
+  }
+
+  cached(digest: Digest): BlobInfo | undefined {
+    const entry = this.#m.index.get(digest);
+    return entry?.state === 'cache' ? infoOf(entry) : undefined;
+  }
+
+  restore(digest: Digest): Promise<boolean> {
+    return this.#m.cache.restore(digest);
   }
 
   adopt(digest: Digest): BlobInfo | undefined {
-    const { index, marks } = this.#m;
-    const entry = index.get(digest);
-    if (entry === undefined || !this.#intact(entry)) return undefined;
-    if (entry.state === 'cache') {
-      index.setState(entry, 'owned');
-      marks.clear(digest);
-    }
-    return infoOf(entry);
+    const entry = this.intact(digest);
+    this.#m.cache.sweep();
+    return entry && this.own(entry);
   }
 
   *list(): Iterable<BlobInfo> {
+    this.#m.cache.sweep();
     for (const entry of this.#m.index.entries()) {
       if (entry.state === 'owned') yield infoOf(entry);
     }
   }
 
-  async update(digest: Digest, labels: Labels, mode: 'replace' | 'merge'): Promise<BlobInfo> {
-    const entry = this.#m.index.get(digest) ?? missing(digest);
-    entry.labels = updatedLabels(entry.labels, labels, mode);
-    entry.updated_ns = this.#m.clock.wall_ns();
-    await this.#saveLabels(entry);
-    return infoOf(entry);
+  update(digest: Digest, labels: Labels, mode: 'replace' | 'merge'): Promise<BlobInfo> {
+    return this.#labelWrites.run(async () => {
+      const { index, clock } = this.#m;
+      const entry = index.get(digest) ?? missing(digest);
+      const fresh = updatedLabels(entry.labels, labels, mode);
+      await this.#saveLabels(digest, fresh);
+      entry.labels = fresh;
+      entry.updated_ns = clock.wall_ns();
+      return infoOf(entry);
+    });
   }
 
   delete(digest: Digest): Promise<void> {
-    const { index, marks, lost, budget } = this.#m;
+    const { index, lost, cache, layout } = this.#m;
     lost.clear(digest);
     const entry = index.get(digest);
-    if (entry?.state !== 'owned') return Promise.resolve();
-    entry.labels = NO_LABELS;
-    this.#m.layout.labels.remove(digest);
-    marks.set(digest);
-    index.setState(entry, 'cache');
-    entry.kept_until_ms = -Infinity;
-    budget.enforce();
+    if (entry?.state === 'owned') {
+      entry.labels = NO_LABELS;
+      layout.labels.remove(digest);
+      entry.kept_until_ms = -Infinity;
+      // An ingest that holds it is about to commit it anew.
+      if (entry.pins > 0) index.setState(entry, 'published');
+      else cache.take(entry);
+    }
+    cache.sweep();
     return Promise.resolve();
   }
 
   async open(digest: Digest): Promise<BlobReader> {
-    const entry = this.#m.index.get(digest) ?? missing(digest);
-    this.#m.index.touch(entry);
+    const entry = this.#m.index.get(digest);
+    if (entry === undefined || entry.state === 'cache') return missing(digest);
     return await this.#m.readers.open(entry);
   }
 
   opened(digest: Digest): BlobReader | undefined {
     const entry = this.#m.index.get(digest);
-    return entry && this.#m.readers.held(entry);
+    return entry === undefined || entry.state === 'cache' ? undefined : this.#m.readers.held(entry);
   }
 
-  /** Takes a new file into the index. Its rename must be durable already. */
-  async enter(blob: NewBlob): Promise<BlobInfo> {
-    const { index, marks, lost, lists, chores, clock, budget } = this.#m;
-    const { digest, size_bytes, labels, pieces } = blob;
-    const found = index.get(digest);
-    if (found !== undefined) return await this.promote(found, blob.state, labels);
-    const state = lost.has(digest) ? 'owned' : blob.state;
-    lost.clear(digest);
-    if (state === 'cache') marks.set(digest);
-    else marks.clear(digest);
+  /** Memory. containerd has the blob now: listed, and never removed but on its own `Delete`. A lost blob is back. */
+  own(entry: BlobEntry): BlobInfo {
+    this.#m.lost.clear(entry.digest);
+    this.#m.index.setState(entry, 'owned');
+    return infoOf(entry);
+  }
+
+  /**
+   * Makes a verified, complete file a published blob, as `Publication.place` says, and pins it once for the caller, who gives the pin back
+   * with `unpin`. When the blob is here already the file stays where it is, for the caller to remove; and also, with an undefined result, when
+   * it is not wanted any more.
+   */
+  async publish(file: WholeFile, options: Publishing): Promise<BlobEntry | undefined> {
+    const { digest } = file;
+    const before = this.#publishing.get(digest);
+    const job = (async () => {
+      await before?.catch(() => undefined);
+      return await this.#publish(file, options);
+    })();
+    this.#publishing.set(digest, job);
+    try {
+      return await job;
+    } finally {
+      if (this.#publishing.get(digest) === job) this.#publishing.delete(digest);
+    }
+  }
+
+  /** Memory. The holder of a blob lets go. */
+  unpin(entry: BlobEntry): void {
+    entry.pins -= 1;
+  }
+
+  /** The entry of a blob under `blobs/` whose file is there in full. A damaged one is condemned. One `stat`. */
+  intact(digest: Digest): BlobEntry | undefined {
+    const entry = this.#m.index.get(digest);
+    if (entry === undefined || entry.state === 'cache') return undefined;
+    return this.#m.removal.isWhole(entry) ? entry : undefined;
+  }
+
+  async #publish(file: WholeFile, options: Publishing): Promise<BlobEntry | undefined> {
+    const { digest } = file;
+    const isWanted = (): boolean => options.isWanted() && this.intact(digest) === undefined;
+    if (isWanted() && (await this.#m.publication.place(file, { fresh: true, isWanted }))) {
+      return this.#enter(file, options);
+    }
+    const present = options.isWanted() ? this.intact(digest) : undefined;
+    if (present !== undefined) present.pins += 1;
+    return present;
+  }
+
+  #enter({ digest, size_bytes }: WholeFile, { pieces, heals }: Publishing): BlobEntry {
+    const { index, lost, lists, chores, clock, removal, layout } = this.#m;
+    // A cache copy of the same blob has become superfluous.
+    const old = index.get(digest);
+    if (old !== undefined) removal.discard(old);
     const now = clock.wall_ns();
     const entry = index.add({
       digest,
       size_bytes,
       created_ns: now,
       updated_ns: now,
-      labels,
-      state,
+      labels: NO_LABELS,
+      state: 'published',
     });
-    if (state === 'cache') entry.kept_until_ms = clock.now_ms() + ARRIVAL_KEEP_MS;
+    if (heals && lost.has(digest)) this.own(entry);
+    entry.pins = 1;
+    entry.kept_until_ms = clock.now_ms() + ARRIVAL_KEEP_MS;
+    layout.labels.remove(digest);
     if (pieces !== undefined && !entry.listed) {
       const list = { digest, size_bytes, digests: pieces };
       lists.remember(list);
       index.setListed(entry, true);
       chores.start('piece list not saved', () => lists.save(list));
     }
-    if (Object.keys(labels).length > 0) await this.#saveLabels(entry);
-    // Without labels only a stale file may be left to remove: a pull's commit must not queue behind others' label writes.
-    else chores.start('stale labels not removed', () => this.#saveLabels(entry));
-    budget.enforce();
-    return infoOf(entry);
+    return entry;
   }
 
-  /** A blob that is here already gets the better state and the labels of a second commit. */
-  async promote(entry: BlobEntry, state: 'owned' | 'cache', labels: Labels): Promise<BlobInfo> {
-    if (state === 'owned') this.adopt(entry.digest);
-    if (Object.keys(labels).length > 0) return await this.update(entry.digest, labels, 'replace');
-    return infoOf(entry);
-  }
-
-  /** The entry whose file is there in full. A damaged one is condemned. One `stat`. */
-  intact(digest: Digest): BlobEntry | undefined {
-    const entry = this.#m.index.get(digest);
-    return entry !== undefined && this.#intact(entry) ? entry : undefined;
-  }
-
-  #intact(entry: BlobEntry): boolean {
-    const file = fs.statSync(this.#m.layout.blob(entry.digest), { throwIfNoEntry: false });
-    if (file?.isFile() === true && file.size === entry.size_bytes) return true;
-    this.#m.removal.condemn(entry, file === undefined ? 'missing' : 'corrupt');
-    return false;
-  }
-
-  async #saveLabels(entry: BlobEntry): Promise<void> {
-    const { index, layout } = this.#m;
-    const { digest } = entry;
-    await this.#labelWrites.run(async () => {
-      if (index.get(digest) !== entry) return;
-      if (Object.keys(entry.labels).length === 0) {
-        layout.labels.remove(digest);
-        return;
-      }
-      try {
-        await layout.labels.replace(digest, JSON.stringify(entry.labels));
-      } catch (error) {
-        throw fileError(error, 'write', layout.labels.path(digest));
-      }
-    });
+  async #saveLabels(digest: Digest, labels: Labels): Promise<void> {
+    const { layout } = this.#m;
+    try {
+      if (Object.keys(labels).length === 0) layout.labels.remove(digest);
+      else await layout.labels.replace(digest, JSON.stringify(labels));
+    } catch (error) {
+      throw fileError(error, 'write', layout.labels.path(digest));
+    }
   }
 }
 

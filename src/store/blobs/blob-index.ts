@@ -4,6 +4,13 @@ import { PIECE_BYTES } from '../../piece/layout.ts';
 import type { BlobInfo } from '../blob-store.ts';
 import type { Labels } from './labels.ts';
 
+/**
+ * Where a blob stands. `owned`: containerd has committed or adopted it; it lies under `blobs/`. `published`: verified, durable and under
+ * `blobs/`, so that a commit or an adoption costs nothing, but not listed; containerd has not taken it yet. `cache`: in our own folder, kept
+ * for peers, and unknown to containerd until it is verified anew and published.
+ */
+export type BlobState = 'owned' | 'published' | 'cache';
+
 /** A committed blob in memory. Changed only through the index. */
 export type BlobEntry = {
   readonly digest: Digest;
@@ -11,10 +18,10 @@ export type BlobEntry = {
   readonly created_ns: bigint;
   updated_ns: bigint;
   labels: Labels;
-  state: 'owned' | 'cache';
-  /** Ingests that have adopted it: not evicted while there are any. */
+  state: BlobState;
+  /** Ingests that hold it, and reads of all of it: it stays where it is while there are any. */
   pins: number;
-  /** It came from peers and containerd has not asked for it yet: not evicted before this time of the clock, in ms. */
+  /** Published, and containerd has not asked for it yet: stays under `blobs/` until this time of the clock, in ms. */
   kept_until_ms: number;
   /** Its piece list is known, so peers may see it. */
   listed: boolean;
@@ -33,6 +40,8 @@ export class BlobIndex {
   readonly #entries = new Map<Digest, BlobEntry>();
   /** Cache blobs, the longest unused first. */
   readonly #cache = new Map<Digest, BlobEntry>();
+  /** Published blobs, the oldest first. */
+  readonly #published = new Set<BlobEntry>();
   readonly #listeners = new Set<(event: SharedEvent) => void>();
   #cache_bytes = 0;
   #sharing = true;
@@ -47,6 +56,10 @@ export class BlobIndex {
 
   get cache_count(): number {
     return this.#cache.size;
+  }
+
+  get published_count(): number {
+    return this.#published.size;
   }
 
   get cache_bytes(): number {
@@ -66,12 +79,17 @@ export class BlobIndex {
     return this.#cache.values();
   }
 
+  /** Published blobs that containerd has not taken, the oldest first. */
+  published(): Iterable<BlobEntry> {
+    return this.#published;
+  }
+
   /** A blob of at most one piece has its own sha256 as its list; others become shared by `setListed`. */
   add(blob: Omit<BlobEntry, 'pins' | 'kept_until_ms' | 'listed' | 'gone'>): BlobEntry {
     const kept_until_ms = -Infinity;
     const entry: BlobEntry = { ...blob, pins: 0, kept_until_ms, listed: false, gone: false };
     this.#entries.set(entry.digest, entry);
-    if (entry.state === 'cache') this.#enterCache(entry);
+    this.#enterState(entry);
     if (isOwnList(entry)) this.setListed(entry, true);
     return entry;
   }
@@ -80,15 +98,15 @@ export class BlobIndex {
     if (this.#entries.get(entry.digest) !== entry) return;
     entry.gone = true;
     this.setListed(entry, false);
-    this.#leaveCache(entry);
+    this.#leaveState(entry);
     this.#entries.delete(entry.digest);
   }
 
-  setState(entry: BlobEntry, state: 'owned' | 'cache'): void {
+  setState(entry: BlobEntry, state: BlobState): void {
     if (entry.state === state || this.#entries.get(entry.digest) !== entry) return;
+    this.#leaveState(entry);
     entry.state = state;
-    if (state === 'cache') this.#enterCache(entry);
-    else this.#leaveCache(entry);
+    this.#enterState(entry);
   }
 
   /** Somebody uses the blob: a cache blob is evicted after the others. */
@@ -121,12 +139,15 @@ export class BlobIndex {
     return () => void this.#listeners.delete(listener);
   }
 
-  #enterCache(entry: BlobEntry): void {
+  #enterState(entry: BlobEntry): void {
+    if (entry.state === 'published') this.#published.add(entry);
+    if (entry.state !== 'cache') return;
     this.#cache.set(entry.digest, entry);
     this.#cache_bytes += entry.size_bytes;
   }
 
-  #leaveCache(entry: BlobEntry): void {
+  #leaveState(entry: BlobEntry): void {
+    this.#published.delete(entry);
     if (this.#cache.delete(entry.digest)) this.#cache_bytes -= entry.size_bytes;
   }
 

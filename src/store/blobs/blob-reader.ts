@@ -1,8 +1,8 @@
 import { DaemonError } from '../../base/errors.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { BlobReader } from '../blob-store.ts';
-import { readAt } from '../disk/descriptor.ts';
 import { fileError } from '../disk/file-errors.ts';
+import { type Files, readAt } from '../disk/files.ts';
 import type { OpenFiles } from './open-files.ts';
 
 /** Bytes read at once for a sequential reader: 32 of containerd's reads, which come 32 KiB at a time, one after another. */
@@ -14,6 +14,7 @@ type Window = { readonly start: number; readonly bytes: Uint8Array };
 export class LocalReader implements BlobReader {
   readonly digest: Digest;
   readonly size_bytes: number;
+  readonly #system: Pick<Files, 'read'>;
   readonly #files: OpenFiles;
   readonly #onRead: (reader: LocalReader) => void;
   #window: Window | undefined;
@@ -23,9 +24,14 @@ export class LocalReader implements BlobReader {
   #end = 0;
 
   constructor(
-    modules: { files: OpenFiles; onRead: (reader: LocalReader) => void },
+    modules: {
+      system: Pick<Files, 'read'>;
+      files: OpenFiles;
+      onRead: (reader: LocalReader) => void;
+    },
     blob: { digest: Digest; size_bytes: number },
   ) {
+    this.#system = modules.system;
     this.#files = modules.files;
     this.#onRead = modules.onRead;
     this.digest = blob.digest;
@@ -93,7 +99,7 @@ export class LocalReader implements BlobReader {
   async #load(offset: number, length: number): Promise<Uint8Array> {
     if (length === 0) return new Uint8Array(0);
     const bytes = await this.#files
-      .use(this.digest, (fd) => readAt(fd, length, offset))
+      .use(this.digest, (fd) => readAt(this.#system, fd, length, offset))
       .catch((error: unknown) => {
         throw fileError(error, 'read', this.digest);
       });

@@ -1,4 +1,5 @@
 import type { Digest } from '../../oci/digest.ts';
+import type { Files } from '../disk/files.ts';
 import type { BlobEntry } from './blob-index.ts';
 import { LocalReader } from './blob-reader.ts';
 import { OpenFiles } from './open-files.ts';
@@ -14,7 +15,13 @@ export class BlobReaders {
   /** Readers with windows, the longest unused first. */
   readonly #windowed = new Set<LocalReader>();
 
-  constructor(modules: { pathOf: (digest: Digest) => string }, config: { open_files_max: number }) {
+  readonly #system: Files;
+
+  constructor(
+    modules: { files: Files; pathsOf: (digest: Digest) => readonly string[] },
+    config: { open_files_max: number },
+  ) {
+    this.#system = modules.files;
     this.files = new OpenFiles(modules, config);
     this.#max = config.open_files_max;
   }
@@ -44,7 +51,8 @@ export class BlobReaders {
     const { digest } = entry;
     const onRead = (used: LocalReader): void => this.#used(used);
     const reader =
-      this.#readers.get(digest) ?? new LocalReader({ files: this.files, onRead }, entry);
+      this.#readers.get(digest) ??
+      new LocalReader({ system: this.#system, files: this.files, onRead }, entry);
     this.#readers.delete(digest);
     this.#readers.set(digest, reader);
     for (const oldest of this.#readers.keys()) {

@@ -1,4 +1,5 @@
-import { type Digest } from '../../oci/digest.ts';
+import type { Digest } from '../../oci/digest.ts';
+import type { Logger } from '../../ops/logger.ts';
 import { MAX_BLOB_BYTES } from '../../piece/layout.ts';
 import type { DigestFiles } from '../disk/digest-files.ts';
 
@@ -8,17 +9,23 @@ export type LostBlob = { readonly digest: Digest; readonly size_bytes: number };
 /** Owned blobs that were damaged: known until somebody brings them back or containerd deletes them. At most as many as there were blobs. */
 export class LostBlobs {
   readonly #files: DigestFiles;
+  readonly #logger: Logger;
   readonly #sizes = new Map<Digest, number>();
   readonly #listeners = new Set<(blob: LostBlob) => void>();
 
-  constructor(modules: { files: DigestFiles }) {
+  constructor(modules: { files: DigestFiles; logger: Logger }) {
     this.#files = modules.files;
+    this.#logger = modules.logger;
     for (const digest of this.#files.digests()) {
       const size = Number(this.#files.read(digest)?.toString());
       if (Number.isSafeInteger(size) && size >= 0 && size <= MAX_BLOB_BYTES) {
         this.#sizes.set(digest, size);
       }
     }
+  }
+
+  get size(): number {
+    return this.#sizes.size;
   }
 
   has(digest: Digest): boolean {
@@ -31,7 +38,12 @@ export class LostBlobs {
 
   add(digest: Digest, size_bytes: number): void {
     this.#sizes.set(digest, size_bytes);
-    this.#files.put(digest, String(size_bytes));
+    try {
+      this.#files.put(digest, String(size_bytes));
+    } catch (err) {
+      // Known until the next start; then the background pass finds the damage again.
+      this.#logger.warn({ err, digest }, 'lost blob not remembered on disk');
+    }
     for (const listener of this.#listeners) listener({ digest, size_bytes });
   }
 

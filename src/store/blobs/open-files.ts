@@ -1,15 +1,17 @@
 import { DaemonError, errnoOf } from '../../base/errors.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { closeFile, openFile } from '../disk/descriptor.ts';
 import { fileError } from '../disk/file-errors.ts';
+import type { Files } from '../disk/files.ts';
 
 /** An open blob file. It is closed when nobody reads from it and the cache no longer holds it. */
 export class OpenFile {
+  readonly #files: Pick<Files, 'close'>;
   readonly #fd: number;
   #users = 0;
   #retired = false;
 
-  constructor(fd: number) {
+  constructor(files: Pick<Files, 'close'>, fd: number) {
+    this.#files = files;
     this.#fd = fd;
   }
 
@@ -25,7 +27,7 @@ export class OpenFile {
       return await read(this.#fd);
     } finally {
       this.#users -= 1;
-      if (this.closed) await closeFile(this.#fd);
+      if (this.closed) await this.#files.close(this.#fd);
     }
   }
 
@@ -33,28 +35,37 @@ export class OpenFile {
   async retire(): Promise<void> {
     if (this.#retired) return;
     this.#retired = true;
-    if (this.closed) await closeFile(this.#fd);
+    if (this.closed) await this.#files.close(this.#fd);
   }
 }
 
 /** Blob files kept open, the latest used ones up to a bound. */
 export class OpenFiles {
-  readonly #pathOf: (digest: Digest) => string;
+  readonly #files: Pick<Files, 'open' | 'close'>;
+  readonly #pathsOf: (digest: Digest) => readonly string[];
   readonly #max: number;
-  readonly #files = new Map<Digest, OpenFile>();
+  readonly #open = new Map<Digest, OpenFile>();
   readonly #opening = new Map<Digest, Promise<OpenFile>>();
 
-  constructor(modules: { pathOf: (digest: Digest) => string }, config: { open_files_max: number }) {
-    this.#pathOf = modules.pathOf;
+  constructor(
+    modules: {
+      files: Pick<Files, 'open' | 'close'>;
+      /** Where the blob's file may lie; the likeliest first, because it may be on its way from one to the other. */
+      pathsOf: (digest: Digest) => readonly string[];
+    },
+    config: { open_files_max: number },
+  ) {
+    this.#files = modules.files;
+    this.#pathsOf = modules.pathsOf;
     this.#max = config.open_files_max;
   }
 
   /** The open file, if it is open. */
   held(digest: Digest): OpenFile | undefined {
-    const file = this.#files.get(digest);
+    const file = this.#open.get(digest);
     if (file !== undefined) {
-      this.#files.delete(digest);
-      this.#files.set(digest, file);
+      this.#open.delete(digest);
+      this.#open.set(digest, file);
     }
     return file;
   }
@@ -63,7 +74,7 @@ export class OpenFiles {
   async get(digest: Digest): Promise<OpenFile> {
     const held = this.held(digest);
     if (held !== undefined) return held;
-    const opening = this.#opening.get(digest) ?? this.#open(digest);
+    const opening = this.#opening.get(digest) ?? this.#opened(digest);
     this.#opening.set(digest, opening);
     return await opening;
   }
@@ -89,8 +100,8 @@ export class OpenFiles {
   async drop(digest: Digest): Promise<void> {
     const opening = this.#opening.get(digest);
     this.#opening.delete(digest);
-    const file = this.#files.get(digest);
-    this.#files.delete(digest);
+    const file = this.#open.get(digest);
+    this.#open.delete(digest);
     await file?.retire();
     // What is just being opened belongs to the old blob too; without its place in `#opening` it is not kept.
     const late = await opening?.catch(() => undefined);
@@ -98,26 +109,41 @@ export class OpenFiles {
   }
 
   async closeAll(): Promise<void> {
-    const digests = new Set([...this.#files.keys(), ...this.#opening.keys()]);
+    const digests = new Set([...this.#open.keys(), ...this.#opening.keys()]);
     await Promise.all([...digests].map((digest) => this.drop(digest)));
   }
 
-  async #open(digest: Digest): Promise<OpenFile> {
-    const path = this.#pathOf(digest);
-    try {
-      const file = new OpenFile(await openFile(path, 'r'));
-      if (this.#opening.delete(digest)) this.#files.set(digest, file);
-      for (const oldest of this.#files.keys()) {
-        if (this.#files.size <= this.#max) break;
-        const evicted = this.#files.get(oldest);
-        this.#files.delete(oldest);
-        await evicted?.retire();
-      }
-      return file;
-    } catch (error) {
-      this.#opening.delete(digest);
-      if (errnoOf(error) !== 'ENOENT') throw fileError(error, 'read', path);
-      throw new DaemonError('not_found', `blob ${digest} is not in the store`, { digest });
+  #opened(digest: Digest): Promise<OpenFile> {
+    const opening: Promise<OpenFile> = this.#find(digest)
+      .then(async (fd) => {
+        const file = new OpenFile(this.#files, fd);
+        // Only the opening that is still the current one may keep its file: a later one is of another blob of the same digest.
+        if (this.#opening.get(digest) === opening) this.#open.set(digest, file);
+        await this.#trim();
+        return file;
+      })
+      .finally(() => {
+        if (this.#opening.get(digest) === opening) this.#opening.delete(digest);
+      });
+    return opening;
+  }
+
+  async #trim(): Promise<void> {
+    for (const [digest, oldest] of this.#open) {
+      if (this.#open.size <= this.#max) break;
+      this.#open.delete(digest);
+      await oldest.retire();
     }
+  }
+
+  async #find(digest: Digest): Promise<number> {
+    for (const path of this.#pathsOf(digest)) {
+      try {
+        return await this.#files.open(path, 'r');
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw fileError(error, 'read', path);
+      }
+    }
+    throw new DaemonError('not_found', `blob ${digest} is not in the store`, { digest });
   }
 }

@@ -1,3 +1,4 @@
+import type { BigIntStats } from 'node:fs';
 import { stat, readFile } from 'node:fs/promises';
 import type { Digest } from '../../oci/digest.ts';
 import { hexOf } from '../../oci/digest.ts';
@@ -15,13 +16,13 @@ type Blob = { readonly digest: Digest; readonly size_bytes: number };
 /** Piece lists that we computed ourselves: in memory the latest used ones, on disk all. */
 export class PieceLists {
   readonly #files: DigestFiles;
-  readonly #pathOf: (digest: Digest) => string;
+  readonly #pathsOf: (digest: Digest) => readonly string[];
   readonly #memory = new Map<Digest, PieceList>();
   #memory_bytes = 0;
 
-  constructor(modules: { files: DigestFiles; pathOf: (digest: Digest) => string }) {
+  constructor(modules: { files: DigestFiles; pathsOf: (digest: Digest) => readonly string[] }) {
     this.#files = modules.files;
-    this.#pathOf = modules.pathOf;
+    this.#pathsOf = modules.pathsOf;
   }
 
   /** The list of a blob; undefined when there is none, or none that was computed on this very file. */
@@ -51,7 +52,7 @@ export class PieceLists {
 
   /** Writes the list beside the store, bound to the blob file as it is now. */
   async save(list: PieceList): Promise<void> {
-    const { mtimeNs, ino, size } = await stat(this.#pathOf(list.digest), { bigint: true });
+    const { mtimeNs, ino, size } = await this.#stat(list.digest);
     if (size !== BigInt(list.size_bytes)) return;
     const { size_bytes, digests } = list;
     const file = encodeListFile(list.digest, { size_bytes, digests, mtime_ns: mtimeNs, ino });
@@ -68,7 +69,7 @@ export class PieceLists {
       const path = this.#files.path(digest);
       if ((await stat(path)).size > MAX_LIST_FILE_BYTES) return undefined;
       const stored = decodeListFile(digest, await readFile(path));
-      const file = await stat(this.#pathOf(digest), { bigint: true });
+      const file = await this.#stat(digest);
       if (stored?.size_bytes !== size_bytes) return undefined;
       if (stored.mtime_ns !== file.mtimeNs || stored.ino !== file.ino) return undefined;
       return { digest, size_bytes, digests: stored.digests };
@@ -76,6 +77,12 @@ export class PieceLists {
       // Unreadable is as good as missing: the list is computed again.
       return undefined;
     }
+  }
+
+  async #stat(digest: Digest): Promise<BigIntStats> {
+    const [first, second] = this.#pathsOf(digest);
+    // It may be on its way from the one to the other.
+    return await stat(first!, { bigint: true }).catch(() => stat(second!, { bigint: true }));
   }
 
   #forget(digest: Digest): void {

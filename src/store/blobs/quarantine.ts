@@ -18,11 +18,11 @@ export class Quarantine {
     this.#logger = modules.logger;
   }
 
-  /** Moves the file of `digest` aside, at once. Where it lies now; undefined when there was none to move. */
-  take(digest: Digest): string | undefined {
+  /** Moves the file of `digest`, which lies at `file`, aside, at once. Where it lies now; undefined when there was none to move. */
+  take(digest: Digest, file: string): string | undefined {
     const path = join(this.#layout.quarantine, `${hexOf(digest)}-${Date.now()}`);
     try {
-      fs.renameSync(this.#layout.blob(digest), path);
+      fs.renameSync(file, path);
       this.#trim();
     } catch (err) {
       // Missing is the usual reason. The blob is out of the index in any case.

@@ -23,6 +23,7 @@ export class Disk {
   readonly #floor_bytes: number;
   #free_bytes = Number.POSITIVE_INFINITY;
   #low = false;
+  #looks = 0;
 
   constructor(
     modules: { clock: Clock; logger: Logger; free?: FreeBytes | undefined },
@@ -40,6 +41,11 @@ export class Disk {
     return this.#low;
   }
 
+  /** Counts the looks, so that a reader can tell a new figure from an old one. */
+  get looks(): number {
+    return this.#looks;
+  }
+
   /** Bytes that must be freed to stand above the floor and its tenth. */
   get missing_bytes(): number {
     return this.#low ? Math.max(0, this.#floor_bytes * 1.1 - this.#free_bytes) : 0;
@@ -54,6 +60,7 @@ export class Disk {
   async refresh(): Promise<void> {
     try {
       this.#free_bytes = await this.#probe(this.#directory);
+      this.#looks += 1;
     } catch (err) {
       this.#logger.warn({ err, path: this.#directory }, 'free disk space unknown');
       return;

@@ -7,6 +7,9 @@ import { DigestFiles } from './digest-files.ts';
 import { fileError } from './file-errors.ts';
 import type { StoreConfig } from '../store-config.ts';
 
+/** Beginning of the names of what staging was before; removed in the background. */
+const OLD_STAGING = 'staging-old-';
+
 type Directories = Pick<
   StoreConfig,
   'content_directory' | 'state_directory' | 'work_directory' | 'create_content_directory'
@@ -22,11 +25,16 @@ export class StoreLayout {
   readonly ingests: string;
   readonly staging: string;
   readonly quarantine: string;
+  /** Blobs that containerd does not reference, kept for peers: `<algorithm>/<hex>`. */
+  readonly cache: string;
   readonly state: string;
   readonly labels: DigestFiles;
+  /** What versions before 0.2 kept instead of the folder `cache`: one empty file for each cache blob under `blobs/`. */
   readonly marks: DigestFiles;
   readonly pieces: DigestFiles;
   readonly lost: DigestFiles;
+  /** One per algorithm. */
+  readonly #made = new Set<string>();
   #next = 0;
 
   private constructor(config: Directories) {
@@ -35,6 +43,7 @@ export class StoreLayout {
     this.ingests = join(config.content_directory, 'ingest');
     this.staging = join(config.work_directory, 'staging');
     this.quarantine = join(config.work_directory, 'quarantine');
+    this.cache = join(config.work_directory, 'cache');
     this.state = config.state_directory;
     this.labels = new DigestFiles(join(config.state_directory, 'labels'));
     this.marks = new DigestFiles(join(config.state_directory, 'cache'));
@@ -62,6 +71,7 @@ export class StoreLayout {
     makeDirectory(state_directory, 0o700);
     makeDirectory(work_directory, 0o700);
     makeDirectory(layout.quarantine, 0o700);
+    makeDirectory(layout.cache, 0o700);
     const [content, work] = [fs.statSync(layout.blobs), fs.statSync(work_directory)];
     if (content.dev !== work.dev) {
       throw new DaemonError(
@@ -74,21 +84,34 @@ export class StoreLayout {
     return layout;
   }
 
-  /** Empties staging. Only for the holder of the store's lock. */
-  wipeStaging(): void {
-    fs.rmSync(this.staging, { recursive: true, force: true });
+  /**
+   * Gives a fresh staging directory, at once: what a killed process left there is renamed aside, because removing it takes seconds for
+   * many gigabytes. Returns what is to be removed, from earlier starts too. Only for the holder of the store's lock.
+   */
+  renewStaging(): string[] {
+    const work = join(this.staging, '..');
+    if (fs.existsSync(this.staging)) {
+      fs.renameSync(this.staging, join(work, `${OLD_STAGING}${Date.now()}-${process.pid}`));
+    }
     makeDirectory(this.staging, 0o700);
+    return fs
+      .readdirSync(work)
+      .filter((name) => name.startsWith(OLD_STAGING))
+      .map((name) => join(work, name));
   }
 
   blob(digest: Digest): string {
     return join(this.blobs, algorithmOf(digest), hexOf(digest));
   }
 
-  /** The directory of blobs of the digest's algorithm; made when it is missing. */
-  blobDirectory(digest: Digest): string {
-    const path = join(this.blobs, algorithmOf(digest));
-    fs.mkdirSync(path, { recursive: true, mode: 0o755 });
-    return path;
+  /** Where a blob lies that only peers may still want. Its directory is made when it is missing. */
+  cached(digest: Digest): string {
+    const directory = join(this.cache, algorithmOf(digest));
+    if (!this.#made.has(directory)) {
+      fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+      this.#made.add(directory);
+    }
+    return join(directory, hexOf(digest));
   }
 
   ingest(ref: string): string {
@@ -96,7 +119,7 @@ export class StoreLayout {
   }
 
   /** A path in staging that was not given out before. */
-  fresh(kind: 'staged' | 'trash'): string {
+  fresh(kind: 'staged' | 'trash' | 'prefix'): string {
     this.#next += 1;
     return join(this.staging, `${kind}-${this.#next}`);
   }

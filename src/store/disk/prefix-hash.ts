@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { type Digest, EMPTY_SHA256, runningDigest } from '../../oci/digest.ts';
 import { PIECE_BYTES } from '../../piece/layout.ts';
 import { PIECE_DIGEST_BYTES } from '../../piece/piece-list.ts';
-import { breathe } from './descriptor.ts';
+import { breathe } from './files.ts';
 
 /** Bytes hashed without letting anything else run: about 0.7 ms for both hashes. */
 export const HASH_SLICE_BYTES = 512 * 1024;

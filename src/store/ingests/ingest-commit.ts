@@ -1,20 +1,10 @@
-import * as fs from 'node:fs';
 import { DaemonError } from '../../base/errors.ts';
-import {
-  algorithmOf,
-  createHasher,
-  type Digest,
-  EMPTY_SHA256,
-  runningDigest,
-} from '../../oci/digest.ts';
-import { missing } from '../blobs/blob-catalog.ts';
-import { type BlobEntry, NO_LABELS } from '../blobs/blob-index.ts';
-import type { BlobInfo } from '../blob-store.ts';
-import { breathe, closeFile, readAt } from '../disk/descriptor.ts';
-import type { IngestModules, LocalIngests } from './ingest-area.ts';
-import type { IngestRecord } from './ingest-record.ts';
+import { algorithmOf, type Digest } from '../../oci/digest.ts';
+import { type LocalCatalog, missing } from '../blobs/blob-catalog.ts';
+import { NO_LABELS } from '../blobs/blob-index.ts';
 import { type Labels, updatedLabels } from '../blobs/labels.ts';
-import { HASH_SLICE_BYTES } from '../disk/prefix-hash.ts';
+import type { BlobInfo } from '../blob-store.ts';
+import type { IngestLedger, IngestRecord } from './ingest-ledger.ts';
 
 /** What the committer says; 0 and '' mean "not said". */
 export type CommitWant = {
@@ -23,14 +13,20 @@ export type CommitWant = {
   readonly labels: Labels;
 };
 
-type Modules = Pick<IngestModules, 'catalog' | 'chores' | 'index' | 'placement'> & {
-  readonly ingests: LocalIngests;
-  /** Brings the data to the disk, unless it is there. */
-  readonly sync: () => Promise<void>;
+type Modules = {
+  readonly catalog: LocalCatalog;
+  readonly ledger: IngestLedger;
+  /** Hashes in the algorithm of `expected`, and if that agrees publishes the ingest's own bytes. The digest found. */
+  readonly publish: (expected: Digest | '') => Promise<Digest>;
+  /** The same for an ingest that is published under another algorithm: the only commit that reads bytes again. */
+  readonly publishAnew: (expected: Digest) => Promise<Digest>;
   readonly empty: () => Promise<void>;
 };
 
-/** The commit of an ingest; errors and effects as `Ingest.commit` says. */
+/**
+ * The commit of an ingest; errors and effects as `Ingest.commit` says. containerd's transaction waits for it: what has reached its
+ * announced total was published before, so that this is memory and one rename of the empty ingest.
+ */
 export async function commitIngest(
   m: Modules,
   record: IngestRecord,
@@ -45,70 +41,39 @@ export async function commitIngest(
       { ref: record.ref },
     );
   }
-  const adopted = record.adopted;
-  const digest = adopted?.digest ?? (await contentDigest(record, want.expected));
+  const isHeld = record.held !== undefined;
+  const digest = await contentDigest(m, record, want.expected);
   if (want.expected !== '' && want.expected !== digest) {
     // With all of its bytes there, a puller would commit the same wrong bytes at every retry. A writer that never said
     // how much it would write is no puller: like containerd's store we keep its bytes.
-    if (adopted !== undefined || record.total_bytes > 0) await m.empty();
+    if (isHeld || record.total_bytes > 0) await m.empty();
     throw new DaemonError(
       'failed_precondition',
       `unexpected commit digest ${digest}, expected ${want.expected}`,
       { ref: record.ref },
     );
   }
-  const present = m.catalog.intact(digest);
-  if (present !== undefined) return await commitPresent(m, record, present, labels);
-  if (adopted !== undefined) return missing(digest);
-  await m.sync();
-  const pieces = record.hash?.pieceDigests();
-  const { durable } = m.placement.place(record.data, digest);
-  m.chores.start('name of a committed blob not synced', () => durable);
-  m.ingests.drop(record);
-  return await m.catalog.enter({
-    digest,
-    size_bytes: offset_bytes,
-    state: 'owned',
-    labels,
-    pieces,
-  });
+  const entry = record.held;
+  if (entry === undefined || m.catalog.intact(digest) !== entry) return missing(digest);
+  if (entry.state === 'owned') {
+    m.ledger.drop(record);
+    throw new DaemonError('already_exists', `content ${digest}: already exists`, { digest });
+  }
+  // Owned before the pin goes: it must not leave `blobs/` in between.
+  const info = m.catalog.own(entry);
+  m.ledger.drop(record);
+  return Object.keys(labels).length === 0
+    ? info
+    : await m.catalog.update(digest, labels, 'replace');
 }
 
-/** The blob is here already: a cache blob becomes owned, and of an owned one containerd wants to be told. */
-async function commitPresent(
+async function contentDigest(
   m: Modules,
   record: IngestRecord,
-  present: BlobEntry,
-  labels: Labels,
-): Promise<BlobInfo> {
-  const wasOwned = present.state === 'owned';
-  // Owned before the pin goes: nothing may evict it in between.
-  const info = wasOwned ? undefined : m.catalog.adopt(present.digest);
-  m.ingests.drop(record);
-  if (info !== undefined) return await m.catalog.promote(present, 'owned', labels);
-  throw new DaemonError('already_exists', `content ${present.digest}: already exists`, {
-    digest: present.digest,
-  });
-}
-
-/** sha256 comes from the running hash. Other algorithms are hashed here, as containerd does: no digest is known before. */
-async function contentDigest(record: IngestRecord, expected: Digest | ''): Promise<Digest> {
-  await record.catchUp();
-  if (expected === '' || algorithmOf(expected) === 'sha256') {
-    return record.offset_bytes === 0 ? EMPTY_SHA256 : (record.hash?.digest() ?? EMPTY_SHA256);
-  }
-  const hasher = createHasher(algorithmOf(expected));
-  const fd = fs.openSync(record.data, 'r');
-  try {
-    for (let at = 0; at < record.offset_bytes; ) {
-      const bytes = await readAt(fd, Math.min(HASH_SLICE_BYTES, record.offset_bytes - at), at);
-      if (bytes.length === 0) break;
-      hasher.update(bytes);
-      at += bytes.length;
-      await breathe();
-    }
-  } finally {
-    await closeFile(fd);
-  }
-  return runningDigest(algorithmOf(expected), hasher);
+  expected: Digest | '',
+): Promise<Digest> {
+  const held = record.held?.digest;
+  if (held === undefined) return await m.publish(expected);
+  if (expected === '' || algorithmOf(expected) === algorithmOf(held)) return held;
+  return await m.publishAnew(expected);
 }

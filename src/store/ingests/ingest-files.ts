@@ -2,6 +2,7 @@ import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { MAX_REF_LENGTH } from '../../oci/ingest-ref.ts';
 import { fileError } from '../disk/file-errors.ts';
+import type { Files } from '../disk/files.ts';
 import type { StoreLayout } from '../disk/layout.ts';
 import { formatTime, parseTime } from '../disk/timestamps.ts';
 
@@ -16,62 +17,68 @@ export type FoundIngest = {
 };
 
 /**
- * Ingest directories exactly as containerd's local store has them: `ref`, `startedat`, `updatedat`, `total` (when known)
- * and `data`. Everything here is synchronous, a few tens of microseconds each: the caller's caller holds containerd's write
- * transaction. Unlike containerd we do not force the timestamps to disk: losing one to a power cut costs a resume, no blob.
+ * Makes an ingest directory exactly as containerd's local store has it: `ref`, `startedat`, `updatedat`, `total` (when known); `data`
+ * comes with the first open. Unlike containerd we do not force these to disk: losing one to a power cut costs a resume, no blob.
  */
-export function createIngest(
+export async function makeIngest(
+  files: Files,
   directory: string,
-  ingest: { ref: string; total_bytes: number; now_ns: bigint },
-): void {
+  ingest: { ref: string; total_bytes: number; started_ns: bigint },
+): Promise<void> {
   try {
-    fs.mkdirSync(directory, { recursive: true, mode: 0o755 });
-    fs.writeFileSync(join(directory, 'ref'), ingest.ref);
-    fs.writeFileSync(join(directory, 'startedat'), formatTime(ingest.now_ns));
-    fs.writeFileSync(join(directory, 'updatedat'), formatTime(ingest.now_ns));
-    writeTotal(directory, ingest.total_bytes);
+    // A leftover that the scan did not accept must not be taken for our bytes.
+    await files.remove(directory);
+    await files.mkdir(directory, 0o755);
+    const started = formatTime(ingest.started_ns);
+    await files.writeFile(join(directory, 'startedat'), started);
+    await files.writeFile(join(directory, 'updatedat'), started);
+    await writeTotal(files, directory, ingest.total_bytes);
+    // Last: a directory without it is none.
+    await files.writeFile(join(directory, 'ref'), ingest.ref);
   } catch (error) {
     throw fileError(error, 'write', directory);
   }
 }
 
 /** Records the total that a writer has named. */
-export function writeTotal(directory: string, total_bytes: number): void {
-  if (total_bytes > 0) fs.writeFileSync(join(directory, 'total'), String(total_bytes));
-  else fs.rmSync(join(directory, 'total'), { force: true });
+export async function writeTotal(
+  files: Files,
+  directory: string,
+  total_bytes: number,
+): Promise<void> {
+  const path = join(directory, 'total');
+  if (total_bytes > 0) await files.writeFile(path, String(total_bytes));
+  else await files.remove(path);
 }
 
 /** The time of the last write, when a writer leaves. */
-export function writeUpdated(directory: string, updated_ns: bigint): void {
+export async function writeUpdated(
+  files: Files,
+  directory: string,
+  updated_ns: bigint,
+): Promise<void> {
   const path = join(directory, 'updatedat');
-  fs.writeFileSync(`${path}.tmp`, formatTime(updated_ns));
-  fs.renameSync(`${path}.tmp`, path);
+  await files.writeFile(`${path}.tmp`, formatTime(updated_ns));
+  await files.rename(`${path}.tmp`, path);
 }
 
-/** Opens `data` for reading and writing; makes it when it is missing. */
-export function openData(directory: string): number {
-  const path = join(directory, 'data');
-  try {
-    return fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o666);
-  } catch (error) {
-    throw fileError(error, 'write', path);
+/**
+ * All ingests on disk, sorted by directory. Directories whose name is not the hash of their ref are passed over, as not ours; one without a
+ * ref (a power cut came between its directory and its content) is of use to nobody, and its path goes to `onBroken`.
+ */
+export function findIngests(layout: StoreLayout, onBroken: (path: string) => void): FoundIngest[] {
+  const found: FoundIngest[] = [];
+  for (const name of fs.readdirSync(layout.ingests).sort()) {
+    const directory = join(layout.ingests, name);
+    if (!/^[0-9a-f]{64}$/.test(name)) continue;
+    const ref = readText(join(directory, 'ref'));
+    if (ref === undefined || ref === '') onBroken(directory);
+    else if (layout.ingest(ref) === directory) found.push(readIngest(directory, ref));
   }
+  return found.filter(({ ref }) => ref.length <= MAX_REF_LENGTH);
 }
 
-/** All ingests on disk, sorted by directory. Directories whose name is not the hash of their ref are passed over. */
-export function findIngests(layout: StoreLayout): FoundIngest[] {
-  return fs
-    .readdirSync(layout.ingests)
-    .sort()
-    .flatMap((name) => {
-      const found = readIngest(join(layout.ingests, name));
-      return found !== undefined && layout.ingest(found.ref) === found.directory ? [found] : [];
-    });
-}
-
-function readIngest(directory: string): FoundIngest | undefined {
-  const ref = readText(join(directory, 'ref'));
-  if (ref === undefined || ref === '' || ref.length > MAX_REF_LENGTH) return undefined;
+function readIngest(directory: string, ref: string): FoundIngest {
   const data = fs.statSync(join(directory, 'data'), { bigint: true, throwIfNoEntry: false });
   const changed_ns = data?.mtimeNs ?? 0n;
   const started_ns = parseTime(readText(join(directory, 'startedat')) ?? '') ?? changed_ns;

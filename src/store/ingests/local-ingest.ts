@@ -1,35 +1,38 @@
-import * as fs from 'node:fs';
-import { type Digest, EMPTY_SHA256 } from '../../oci/digest.ts';
+import { constants } from 'node:fs';
 import { DaemonError } from '../../base/errors.ts';
+import { type Digest, EMPTY_SHA256 } from '../../oci/digest.ts';
 import { missing } from '../blobs/blob-catalog.ts';
 import type { BlobInfo, Ingest, IngestStatus, StagedBlob } from '../blob-store.ts';
-import { closeFile, truncateFile, writeAt } from '../disk/descriptor.ts';
 import { fileError } from '../disk/file-errors.ts';
-import type { IngestModules, LocalIngests } from './ingest-area.ts';
-import { commitIngest, type CommitWant } from './ingest-commit.ts';
-import { openData, writeUpdated } from './ingest-files.ts';
-import { type IngestRecord, ingestGone } from './ingest-record.ts';
-import { copyPrefix } from '../disk/prefix-copy.ts';
+import { isSameFile, writeAt } from '../disk/files.ts';
 import { PrefixHash } from '../disk/prefix-hash.ts';
-import { LocalStaged } from '../staging/staged-blob.ts';
+import { type GivenPrefix, LocalStaged } from '../staging/staged-blob.ts';
+import { makeIngest, writeTotal, writeUpdated } from './ingest-files.ts';
+import { commitIngest, type CommitWant } from './ingest-commit.ts';
+import type { IngestLedger, IngestRecord, LedgerModules } from './ingest-ledger.ts';
+import { copyPrefix } from './prefix-copy.ts';
+import { ingestGone } from './running-hash.ts';
+import { WholeIngest } from './whole-ingest.ts';
 
-type Modules = IngestModules & { readonly ingests: LocalIngests };
+export type IngestModules = LedgerModules & { readonly ledger: IngestLedger };
 
-/** The writer of one ref. Its calls run one after another; those marked memory answer between them. */
+/**
+ * The writer of one ref. Its calls run one after another; those marked memory answer between them. Nothing is on the disk before the
+ * second call, because containerd holds a database transaction during the first.
+ */
 export class LocalIngest implements Ingest {
   readonly ref: string;
-  readonly #m: Modules;
+  readonly #m: IngestModules;
   readonly #record: IngestRecord;
-  #fd: number;
+  readonly #whole: WholeIngest;
+  /** The file at `record.data`, once it is open. */
+  #fd: number | undefined;
   #closed = false;
-  /** Bytes known to be on the disk itself. */
-  #synced_bytes = 0;
 
-  /** Takes over `fd`. */
-  constructor(modules: Modules, record: IngestRecord, fd: number) {
+  constructor(modules: IngestModules, record: IngestRecord) {
     this.#m = modules;
     this.#record = record;
-    this.#fd = fd;
+    this.#whole = new WholeIngest(modules, record);
     this.ref = record.ref;
   }
 
@@ -39,40 +42,47 @@ export class LocalIngest implements Ingest {
 
   async ready(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    if (this.#live().hashed) return;
+    const record = this.#live();
+    if (record.held !== undefined) return;
+    const isIdle = this.#fd !== undefined && record.hash.covers(record);
+    if (isIdle && !this.#isComplete()) return;
     const aborted = Promise.withResolvers<never>();
     const onAbort = (): void => aborted.reject(signal.reason as Error);
     signal.addEventListener('abort', onAbort, { once: true });
     try {
-      await Promise.race([this.#record.catchUp(), aborted.promise]);
+      const opened = record.serial.run(() => this.#open());
+      // Not within the turn of the ref's calls: a writer may go on while bytes of an earlier process are hashed.
+      const hashed = opened.then(() => record.hash.catchUp(record));
+      const done = hashed.then(() => record.serial.run(() => this.#complete('resumed')));
+      done.catch(() => undefined);
+      await Promise.race([done, aborted.promise]);
     } finally {
       signal.removeEventListener('abort', onAbort);
     }
   }
 
   digest(): Digest | '' {
-    const { adopted, offset_bytes, hash } = this.#record;
-    if (adopted !== undefined) return adopted.digest;
+    const { held, offset_bytes, hash } = this.#record;
+    if (held !== undefined) return held.digest;
     if (offset_bytes === 0) return EMPTY_SHA256;
-    return hash?.offset_bytes === offset_bytes ? hash.digest() : '';
+    return hash.current?.offset_bytes === offset_bytes ? hash.current.digest() : '';
   }
 
   write(bytes: Uint8Array): Promise<void> {
     return this.#record.serial.run(async () => {
       const record = this.#live();
-      if (record.adopted !== undefined) {
+      if (record.held !== undefined) {
         throw new DaemonError(
           'failed_precondition',
-          `ingest ${this.ref} holds all of ${record.adopted.digest} already; truncate it to write anew`,
+          `ingest ${this.ref} holds all of ${record.held.digest} already; truncate it to write anew`,
           { ref: this.ref },
         );
       }
-      await this.#append(record, bytes);
-      record.offset_bytes += bytes.length;
-      record.updated_ns = this.#m.clock.wall_ns();
+      await this.#append(await this.#open(), bytes);
+      this.#m.ledger.grew(record, bytes.length);
       this.#m.metrics.ingested.inc({}, bytes.length);
-      if (!record.hashed) this.#m.chores.start('ingest not hashed', () => settled(record));
-      if (record.total_bytes > 0 && record.offset_bytes >= record.total_bytes) await this.#sync();
+      this.#hashOn();
+      await this.#complete('written');
     });
   }
 
@@ -81,15 +91,14 @@ export class LocalIngest implements Ingest {
   }
 
   adopt(digest: Digest): Promise<void> {
-    return this.#record.serial.run(async () => {
+    return this.#record.serial.run(() => {
       const record = this.#live();
-      if (record.adopted?.digest === digest) return;
+      if (record.held?.digest === digest) return Promise.resolve();
       const entry = this.#m.catalog.intact(digest) ?? missing(digest);
-      // From here on it cannot be evicted.
       entry.pins += 1;
-      await this.#empty();
-      if (this.#m.index.get(digest) !== entry) missing(digest);
-      record.adopted = entry;
+      this.#m.ledger.hold(record, entry);
+      this.#closeFile();
+      return Promise.resolve();
     });
   }
 
@@ -97,32 +106,35 @@ export class LocalIngest implements Ingest {
     if (!(staged instanceof LocalStaged)) throw new TypeError('a staged blob of another store');
     return this.#record.serial.run(async () => {
       const record = this.#live();
-      await staged.givePrefix({ move }, async ({ path, bytes, hash }) => {
-        if (move) fs.renameSync(path, record.data);
-        else await copyPrefix(path, record.data, bytes);
-        const old = this.#fd;
-        this.#fd = openData(record.directory);
-        await closeFile(old);
-        await truncateFile(this.#fd, bytes);
-        this.#m.ingests.unpin(record);
-        record.offset_bytes = bytes;
-        record.hash = hash ?? new PrefixHash();
+      await this.#make(record);
+      let bytes = 0;
+      await staged.givePrefix({ move }, async (given) => {
+        bytes = given.bytes;
+        // The descriptor comes first and nothing is opened after the rename: whatever fails, descriptor and name stay one file.
+        if (move) this.#replaceData(record, given);
+        else await this.#takeCopy(record, given);
+        this.#m.ledger.found(record, bytes, given.hash ?? new PrefixHash());
       });
-      record.updated_ns = this.#m.clock.wall_ns();
-      this.#synced_bytes = 0;
-      if (!record.hashed) this.#m.chores.start('ingest not hashed', () => settled(record));
-      if (record.total_bytes > 0 && record.offset_bytes >= record.total_bytes) await this.#sync();
+      await this.#cut(bytes);
+      this.#hashOn();
+      await this.#complete('written');
     });
   }
 
   commit(want: CommitWant): Promise<BlobInfo> {
-    return this.#record.serial.run(() =>
-      commitIngest(
-        { ...this.#m, sync: () => this.#sync(), empty: () => this.#empty() },
-        this.#live(),
+    return this.#record.serial.run(async () => {
+      const record = this.#live();
+      return await commitIngest(
+        {
+          ...this.#m,
+          publish: (expected) => this.#publishNow(record, expected),
+          publishAnew: (expected) => this.#publishAnew(record, expected),
+          empty: () => this.#empty(),
+        },
+        record,
         want,
-      ),
-    );
+      );
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -130,69 +142,199 @@ export class LocalIngest implements Ingest {
     this.#closed = true;
     const record = this.#record;
     await record.serial.run(() => {
-      // Synchronous: the answer to a commit waits for this, and the thread pool may be busy with other blobs' data.
-      fs.closeSync(this.#fd);
-      try {
-        if (!record.gone) writeUpdated(record.directory, record.updated_ns);
-      } catch (err) {
-        // Only a display time; the file's own mtime says nearly the same.
-        this.#m.logger.debug({ err, ref: this.ref }, 'update time of an ingest not written');
-      }
-      this.#m.ingests.release(record);
+      this.#closeFile();
+      this.#m.ledger.release(record);
       return Promise.resolve();
     });
   }
 
-  /** Writes and hashes side by side. A failed write leaves file and hash as they were before. */
-  async #append(record: IngestRecord, bytes: Uint8Array): Promise<void> {
+  /** The file of the ref's bytes, open; what does not count any more is cut off. */
+  async #open(): Promise<number> {
+    const record = this.#live();
+    if (this.#fd !== undefined) return this.#fd;
+    const { files, ledger } = this.#m;
+    await this.#make(record);
+    const flags = constants.O_RDWR | constants.O_CREAT;
+    let fd: number;
+    try {
+      fd = await files.open(record.data, flags, 0o666);
+    } catch (error) {
+      throw fileError(error, 'write', record.data);
+    }
+    this.#fd = fd;
+    this.#live();
+    if (record.held !== undefined) return fd;
+    const { size_bytes } = files.identityNow(fd);
+    const isTooLong = record.total_bytes > 0 && size_bytes > record.total_bytes;
+    if (record.stale || isTooLong) await this.#empty();
+    else if (size_bytes !== record.offset_bytes) ledger.found(record, size_bytes, undefined);
+    return fd;
+  }
+
+  async #make(record: IngestRecord): Promise<void> {
+    const { files, ledger } = this.#m;
+    if (!record.made) {
+      await makeIngest(files, record.directory, record);
+      this.#live();
+      ledger.made(record);
+    } else if (ledger.takeTotal(record)) {
+      await writeTotal(files, record.directory, record.total_bytes);
+    }
+  }
+
+  async #takeCopy(record: IngestRecord, given: GivenPrefix): Promise<void> {
+    const copy = await copyPrefix(this.#m, given);
+    try {
+      this.#replaceData(record, copy);
+    } catch (error) {
+      await this.#m.files.close(copy.fd);
+      await this.#m.files.remove(copy.path);
+      throw error;
+    }
+  }
+
+  /** Synchronous from the check to the rename. */
+  #replaceData(record: IngestRecord, { fd, path }: Pick<GivenPrefix, 'fd' | 'path'>): void {
+    const { files } = this.#m;
+    this.#live();
+    try {
+      if (!isSameFile(files.identityNow(fd), files.lookNow(path))) {
+        throw new DaemonError('data_loss', `the file ${path} was replaced by something else`);
+      }
+      files.renameNow(path, record.data);
+    } catch (error) {
+      throw fileError(error, 'write', record.data);
+    }
+    this.#closeFile();
+    this.#fd = fd;
+  }
+
+  /** Writes and hashes side by side. A failed write leaves file and hash as they were before, or the ingest starts anew. */
+  async #append(fd: number, bytes: Uint8Array): Promise<void> {
+    const record = this.#record;
+    const { files } = this.#m;
     const start = record.offset_bytes;
-    const hash = record.hashed ? record.hash : undefined;
+    const hash = record.hash.covers(record) ? record.hash.current : undefined;
     const before = hash?.copy();
     const [written] = await Promise.allSettled([
-      writeAt(this.#fd, bytes, start),
+      writeAt(files, fd, bytes, start),
       hash?.append(bytes),
     ]);
     if (written.status === 'fulfilled') return;
-    if (before !== undefined && record.hash === hash) record.hash = before;
-    await truncateFile(this.#fd, start).catch((err: unknown) => {
-      this.#m.logger.warn({ err, ref: this.ref }, 'failed write of an ingest not undone');
-    });
+    if (before !== undefined && record.hash.current === hash) record.hash.current = before;
+    await this.#cut(start);
     throw fileError(written.reason, 'write', record.data);
+  }
+
+  /** The file ends there. When that cannot be had nobody knows what is in it: the ingest is dropped. */
+  async #cut(size_bytes: number): Promise<void> {
+    const record = this.#record;
+    try {
+      if (this.#fd !== undefined) await this.#m.files.truncate(this.#fd, size_bytes);
+    } catch (error) {
+      this.#m.ledger.drop(record);
+      throw fileError(error, 'write', record.data);
+    }
   }
 
   async #empty(): Promise<void> {
     const record = this.#live();
-    await truncateFile(this.#fd, 0).catch((error: unknown) => {
-      throw fileError(error, 'write', record.data);
-    });
-    this.#m.ingests.unpin(record);
-    record.reset(this.#m.clock.wall_ns());
-    this.#synced_bytes = 0;
+    this.#m.ledger.startAnew(record);
+    if (!record.made) return;
+    if (this.#fd === undefined) await this.#open();
+    else {
+      await this.#cut(0);
+      this.#m.ledger.found(record, 0, new PrefixHash());
+    }
   }
 
-  /** After a failed fsync nobody knows what is on the disk: the ingest starts anew. */
-  async #sync(): Promise<void> {
-    if (this.#synced_bytes === this.#record.offset_bytes) return;
+  #isComplete(): boolean {
+    const { total_bytes, offset_bytes, held } = this.#record;
+    return held === undefined && total_bytes > 0 && offset_bytes === total_bytes;
+  }
+
+  /**
+   * All bytes are here: they are verified, made durable and published before the caller hears of it, so that the commit costs nothing. Bytes that
+   * disagree with the ref stay for the commit to refuse, if they were just written; those of an earlier process are dropped.
+   */
+  async #complete(how: 'written' | 'resumed'): Promise<void> {
+    const record = this.#live();
+    if (!this.#isComplete()) return;
+    await record.hash.catchUp(record);
+    const digest = await this.#whole.digest(record.named);
+    if (record.named !== '' && digest !== record.named) {
+      if (how === 'resumed') await this.#empty();
+      return;
+    }
+    await this.#publish(digest);
+  }
+
+  /** For a commit of bytes whose total nobody had said: as in containerd's own store, the commit itself makes them durable. */
+  async #publishNow(record: IngestRecord, expected: Digest | ''): Promise<Digest> {
+    await this.#open();
+    await record.hash.catchUp(record);
+    const digest = await this.#whole.digest(expected);
+    if (expected === '' || digest === expected) await this.#publish(digest);
+    return digest;
+  }
+
+  /** The committer expects an algorithm that nobody had named before: the blob is hashed again, and kept a second time under that digest. */
+  async #publishAnew(record: IngestRecord, expected: Digest): Promise<Digest> {
+    const { held } = record;
+    if (held === undefined) return await this.#publishNow(record, expected);
+    const entry = await this.#whole.publishCopy(held, expected);
+    if (!(typeof entry === 'string')) this.#m.ledger.hold(record, entry);
+    return typeof entry === 'string' ? entry : entry.digest;
+  }
+
+  async #publish(digest: Digest): Promise<void> {
+    const record = this.#live();
+    const fd = await this.#open();
     try {
-      await this.#m.placement.sync(this.#fd, this.#record.data);
-      this.#synced_bytes = this.#record.offset_bytes;
+      const entry = await this.#whole.publish(fd, digest);
+      this.#live();
+      this.#m.ledger.hold(record, entry);
+      // The descriptor may be the blob's by now, and is closed before anybody can write to it.
+      this.#closeFile();
     } catch (error) {
-      this.#m.logger.error(
-        { err: error, ref: this.ref },
-        'fsync of an ingest failed; check the disk',
-      );
-      await this.#empty();
+      const isOurs = this.#whole.isAt(fd, record.data);
+      // It could be moved and not moved back: what lies under `blobs/` is never written to.
+      if (!isOurs) this.#closeFile();
+      if (isOurs && this.#whole.keepsBytesAfter(error)) throw error;
+      this.#m.logger.error({ err: error, ref: this.ref }, 'ingest not published; check the disk');
+      if (!record.gone) await this.#empty();
       throw error;
     }
+  }
+
+  /** Hashes in the background what was written while the hash was still behind. Failures show at `ready` and commit. */
+  #hashOn(): void {
+    const record = this.#record;
+    if (record.held !== undefined || record.hash.covers(record)) return;
+    this.#m.chores.start('ingest not hashed', () =>
+      record.hash.catchUp(record).catch(() => undefined),
+    );
+  }
+
+  /** Nobody waits for it: closing frees the blocks of a removed file, which takes a while. */
+  #closeFile(): void {
+    const fd = this.#fd;
+    const record = this.#record;
+    const { files, chores } = this.#m;
+    this.#fd = undefined;
+    if (fd === undefined) return;
+    chores.start('ingest not closed', async () => {
+      await files.close(fd);
+      // Only a display time; the file's own mtime says nearly the same.
+      if (!record.gone && record.held === undefined) {
+        const { updated_ns } = record.status();
+        await writeUpdated(files, record.directory, updated_ns).catch(() => undefined);
+      }
+    });
   }
 
   #live(): IngestRecord {
     if (this.#closed || this.#record.gone) throw ingestGone(this.ref);
     return this.#record;
   }
-}
-
-/** Catches up; an ingest that goes away meanwhile needs no hash, and other failures show at `ready` and commit. */
-async function settled(record: IngestRecord): Promise<void> {
-  await record.catchUp().catch(() => undefined);
 }

@@ -5,7 +5,7 @@ import type { Logger } from '../../ops/logger.ts';
 import type { BlobEntry, BlobIndex } from '../blobs/blob-index.ts';
 import type { BlobReaders } from '../blobs/blob-readers.ts';
 import type { BlobRemoval } from '../blobs/blob-removal.ts';
-import { breathe, readAt } from '../disk/descriptor.ts';
+import { breathe, type Files, readAt } from '../disk/files.ts';
 import type { StoreMetrics } from '../metrics.ts';
 import type { PieceLists } from '../blobs/piece-lists.ts';
 import { HASH_SLICE_BYTES, PrefixHash } from '../disk/prefix-hash.ts';
@@ -14,6 +14,7 @@ type Modules = {
   readonly index: BlobIndex;
   readonly lists: PieceLists;
   readonly readers: BlobReaders;
+  readonly files: Pick<Files, 'read'>;
   readonly removal: BlobRemoval;
   readonly metrics: StoreMetrics;
   readonly clock: Clock;
@@ -97,7 +98,7 @@ export class ListBackfill {
       const length = Math.min(HASH_SLICE_BYTES, size_bytes - prefix.offset_bytes);
       const began_ms = this.#m.clock.now_ms();
       const bytes = await readers.files.use(digest, (fd) =>
-        readAt(fd, length, prefix.offset_bytes),
+        readAt(this.#m.files, fd, length, prefix.offset_bytes),
       );
       if (bytes.length === 0) break;
       await prefix.append(bytes);

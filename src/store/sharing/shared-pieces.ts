@@ -8,7 +8,7 @@ import type { BlobEntry, BlobIndex, SharedEvent } from '../blobs/blob-index.ts';
 import type { BlobReaders } from '../blobs/blob-readers.ts';
 import type { BlobRemoval } from '../blobs/blob-removal.ts';
 import type { SharedBlobs } from '../blob-store.ts';
-import { breathe, readAt } from '../disk/descriptor.ts';
+import { breathe, type Files, readAt } from '../disk/files.ts';
 import { fileError } from '../disk/file-errors.ts';
 import type { PieceLists } from '../blobs/piece-lists.ts';
 import { HASH_SLICE_BYTES } from '../disk/prefix-hash.ts';
@@ -20,6 +20,7 @@ type Modules = {
   readonly index: BlobIndex;
   readonly lists: PieceLists;
   readonly readers: BlobReaders;
+  readonly files: Pick<Files, 'read'>;
   readonly removal: BlobRemoval;
 };
 
@@ -83,7 +84,9 @@ export class SharedPieces implements SharedBlobs {
   async #read(entry: BlobEntry, offset: number, length: number): Promise<Uint8Array> {
     const { digest } = entry;
     try {
-      const bytes = await this.#m.readers.files.use(digest, (fd) => readAt(fd, length, offset));
+      const bytes = await this.#m.readers.files.use(digest, (fd) =>
+        readAt(this.#m.files, fd, length, offset),
+      );
       if (bytes.length === length) return bytes;
       this.#m.removal.condemn(entry, 'corrupt');
       throw damaged(digest, 'its file is too short');

@@ -1,30 +1,37 @@
 import type { Hash } from 'node:crypto';
-import { rm } from 'node:fs/promises';
 import { DaemonError } from '../../base/errors.ts';
 import { algorithmOf, createHasher, type Digest, runningDigest } from '../../oci/digest.ts';
 import { pieceCount, pieceLength, pieceOffset } from '../../piece/layout.ts';
 import { PIECE_DIGEST_BYTES } from '../../piece/piece-list.ts';
 import type { VerifiedPiece } from '../../piece/verified-piece.ts';
-import type { LocalCatalog } from '../blobs/blob-catalog.ts';
-import { infoOf, NO_LABELS } from '../blobs/blob-index.ts';
-import type { BlobPlacement } from '../blobs/blob-placement.ts';
+import { type LocalCatalog, missing } from '../blobs/blob-catalog.ts';
+import { infoOf } from '../blobs/blob-index.ts';
 import type { BlobInfo, StagedBlob } from '../blob-store.ts';
-import { breathe, closeFile, readInto, writeAt } from '../disk/descriptor.ts';
 import { fileError } from '../disk/file-errors.ts';
-import type { StoreMetrics } from '../metrics.ts';
+import { breathe, type Files, readAt, readInto, writeAt } from '../disk/files.ts';
 import { HASH_SLICE_BYTES, PrefixHash } from '../disk/prefix-hash.ts';
 import { Serial } from '../disk/serial.ts';
+import type { StoreMetrics } from '../metrics.ts';
+
+/** Pieces behind the prefix that are carried over into a new file when the prefix is given away: what was in flight, and little more. */
+const CARRIED_MAX = 32;
 
 type Modules = {
   readonly catalog: LocalCatalog;
-  readonly placement: BlobPlacement;
+  readonly files: Files;
   readonly metrics: StoreMetrics;
+  /** A path in staging for another file. */
+  readonly freshPath: () => string;
   /** The working copy has ended, in whatever way. */
   readonly onEnd: (staged: LocalStaged) => void;
 };
 
-/** What a working copy hands to an ingest. `hash` is undefined when the blob's digest is not a sha256. */
+/**
+ * What a working copy hands to an ingest: the first `bytes` of the file `fd`, which lies at `path`, and the hash of them (undefined when the
+ * blob's digest is not a sha256). The file may be longer.
+ */
 export type GivenPrefix = {
+  readonly fd: number;
   readonly path: string;
   readonly bytes: number;
   readonly hash: PrefixHash | undefined;
@@ -38,8 +45,10 @@ export class LocalStaged implements StagedBlob {
   readonly digest: Digest;
   readonly size_bytes: number;
   readonly #m: Modules;
-  readonly #path: string;
-  readonly #fd: number;
+  #path: string;
+  #fd: number;
+  /** False once the file belongs to an ingest. */
+  #own = true;
   readonly #digests: Uint8Array;
   readonly #have: Uint8Array;
   /** Whole `write` calls under way. */
@@ -75,6 +84,10 @@ export class LocalStaged implements StagedBlob {
 
   get prefix_bytes(): number {
     return Math.min(this.size_bytes, pieceOffset(this.#prefix));
+  }
+
+  get holds_pieces(): boolean {
+    return !this.#ended && this.#have_count > 0;
   }
 
   has(index: number): boolean {
@@ -118,7 +131,10 @@ export class LocalStaged implements StagedBlob {
     }
   }
 
-  /** Lets `take` have the file's prefix while nothing is written. After a move this working copy has ended. */
+  /**
+   * Lets `take` have the file's prefix while nothing is written. With `move` the file is the taker's, once `take` has resolved; pieces behind the
+   * prefix are carried over into a file of their own and this working copy goes on with them, else it has ended.
+   */
   async givePrefix(
     { move }: { move: boolean },
     take: (prefix: GivenPrefix) => Promise<void>,
@@ -126,14 +142,31 @@ export class LocalStaged implements StagedBlob {
     this.#live();
     // No new writes from here: they would land in a file that is somebody else's.
     if (move) this.#ended = true;
+    let moved = false as boolean; // set by the callback
     try {
       if (move) await this.#settle();
       await this.#hashing.run(async () => {
         await this.#hashedIsWritten();
-        await take({ path: this.#path, bytes: this.prefix_bytes, hash: this.#prefixHash() });
+        const rest = move ? await this.#carryOver() : undefined;
+        const given = {
+          fd: this.#fd,
+          path: this.#path,
+          bytes: this.prefix_bytes,
+          hash: this.#prefixHash(),
+        };
+        try {
+          await take(given);
+        } catch (error) {
+          await this.#discard(rest);
+          throw error;
+        }
+        moved = move;
+        if (rest !== undefined) this.#goOnWith(rest);
+        else if (move) this.#own = false;
       });
     } finally {
-      if (move) await this.#close();
+      if (move && !moved) this.#ended = false;
+      if (moved && !this.#own) await this.#close();
     }
   }
 
@@ -159,7 +192,7 @@ export class LocalStaged implements StagedBlob {
   }
 
   async #writePiece({ index, bytes, sha256 }: VerifiedPiece): Promise<void> {
-    await writeAt(this.#fd, bytes, pieceOffset(index));
+    await writeAt(this.#m.files, this.#fd, bytes, pieceOffset(index));
     this.#digests.set(sha256, index * PIECE_DIGEST_BYTES);
     this.#have[index >> 3]! |= 1 << (index & 7);
     this.#have_count += 1;
@@ -205,7 +238,7 @@ export class LocalStaged implements StagedBlob {
     const slice = (this.#slice ??= Buffer.allocUnsafeSlow(HASH_SLICE_BYTES));
     for (let at = pieceOffset(index); at < end; ) {
       const room = slice.subarray(0, Math.min(HASH_SLICE_BYTES, end - at));
-      const bytes = await readInto(this.#fd, room, at);
+      const bytes = await readInto(this.#m.files, this.#fd, room, at);
       if (bytes.length === 0) {
         throw new DaemonError('data_loss', `the working copy of ${this.digest} was truncated`);
       }
@@ -232,25 +265,66 @@ export class LocalStaged implements StagedBlob {
   }
 
   async #publish(): Promise<BlobInfo> {
-    const { catalog, placement } = this.#m;
+    const { catalog } = this.#m;
     const found = runningDigest(algorithmOf(this.digest), this.#whole);
     if (found !== this.digest) {
       throw new DaemonError('data_loss', `the pieces make ${found}, not ${this.digest}`, {
         digest: this.digest,
       });
     }
-    // containerd's own write may have been faster.
-    const present = catalog.intact(this.digest);
-    if (present !== undefined) return infoOf(present);
-    await placement.sync(this.#fd, this.#path);
-    await placement.place(this.#path, this.digest).durable;
-    return await catalog.enter({
-      digest: this.digest,
-      size_bytes: this.size_bytes,
-      state: 'cache',
-      labels: NO_LABELS,
+    const { digest, size_bytes } = this;
+    const file = { digest, size_bytes, fd: this.#fd, path: this.#path };
+    const published = await catalog.publish(file, {
       pieces: this.#digests,
+      isWanted: () => true,
+      heals: true,
     });
+    const entry = published ?? missing(digest);
+    catalog.unpin(entry);
+    return infoOf(entry);
+  }
+
+  /** Copies the pieces behind the prefix into a new file. Undefined when there are none, or none could be kept: they can be fetched again. */
+  async #carryOver(): Promise<Carried | undefined> {
+    const { files } = this.#m;
+    const indexes: number[] = [];
+    for (let i = this.#prefix; i < pieceCount(this.size_bytes); i++) {
+      if (this.has(i) && indexes.length < CARRIED_MAX) indexes.push(i);
+    }
+    if (indexes.length === 0) return undefined;
+    const path = this.#m.freshPath();
+    let fd: number | undefined;
+    try {
+      fd = await files.open(path, 'wx+', 0o666);
+      for (const index of indexes) {
+        const at = pieceOffset(index);
+        const bytes = await readAt(files, this.#fd, pieceLength(this.size_bytes, index), at);
+        await writeAt(files, fd, bytes, at);
+      }
+      return { fd, path, indexes };
+    } catch {
+      // No room or no descriptor: the prefix matters more.
+      await this.#discard(fd === undefined ? undefined : { fd, path, indexes });
+      return undefined;
+    }
+  }
+
+  async #discard(carried: Carried | undefined): Promise<void> {
+    if (carried === undefined) return;
+    await this.#m.files.close(carried.fd);
+    await this.#m.files.remove(carried.path);
+  }
+
+  #goOnWith({ fd, path, indexes }: Carried): void {
+    this.#fd = fd;
+    this.#path = path;
+    this.#have.fill(0);
+    for (const index of indexes) this.#have[index >> 3]! |= 1 << (index & 7);
+    this.#have_count = indexes.length;
+    this.#whole = createHasher(algorithmOf(this.digest));
+    this.#next = 0;
+    this.#prefix = 0;
+    this.#ended = false;
   }
 
   /** Waits for the writes that are under way; their failures are their callers'. */
@@ -261,10 +335,14 @@ export class LocalStaged implements StagedBlob {
 
   #close(): Promise<void> {
     this.#closing ??= this.#settle().then(async () => {
-      await closeFile(this.#fd);
-      // Gone already when it was published or moved.
-      await rm(this.#path, { force: true });
-      this.#m.onEnd(this);
+      try {
+        if (!this.#own) return;
+        await this.#m.files.close(this.#fd);
+        // Gone already when it was published.
+        await this.#m.files.remove(this.#path);
+      } finally {
+        this.#m.onEnd(this);
+      }
     });
     return this.#closing;
   }
@@ -276,3 +354,6 @@ export class LocalStaged implements StagedBlob {
     });
   }
 }
+
+/** Pieces in a file of their own. */
+type Carried = { readonly fd: number; readonly path: string; readonly indexes: readonly number[] };

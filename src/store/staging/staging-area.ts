@@ -1,20 +1,19 @@
-import * as fs from 'node:fs';
 import { DaemonError } from '../../base/errors.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { MAX_BLOB_BYTES } from '../../piece/layout.ts';
 import type { LocalCatalog } from '../blobs/blob-catalog.ts';
-import type { BlobPlacement } from '../blobs/blob-placement.ts';
 import type { BlobInfo, StagingArea } from '../blob-store.ts';
 import type { Disk } from '../disk/free-space.ts';
 import { fileError } from '../disk/file-errors.ts';
 import type { StoreMetrics } from '../metrics.ts';
 import { LocalStaged } from './staged-blob.ts';
+import type { Files } from '../disk/files.ts';
 import type { StoreLayout } from '../disk/layout.ts';
 
 type Modules = {
   readonly layout: StoreLayout;
   readonly catalog: LocalCatalog;
-  readonly placement: BlobPlacement;
+  readonly files: Files;
   readonly disk: Disk;
   readonly metrics: StoreMetrics;
 };
@@ -23,7 +22,7 @@ type Modules = {
 export class LocalStaging implements StagingArea {
   readonly #m: Modules;
   readonly #max: number;
-  readonly #staged = new Map<Digest, LocalStaged>();
+  readonly #staged = new Map<Digest, LocalStaged | 'opening'>();
 
   constructor(modules: Modules, config: { staged_max: number }) {
     this.#m = modules;
@@ -34,26 +33,53 @@ export class LocalStaging implements StagingArea {
     return this.#m.catalog.info(digest);
   }
 
-  stage(digest: Digest, size_bytes: number): Promise<LocalStaged> {
-    return new Promise((resolve) => resolve(this.#open(digest, size_bytes)));
+  cached(digest: Digest): BlobInfo | undefined {
+    return this.#m.catalog.cached(digest);
+  }
+
+  restore(digest: Digest): Promise<boolean> {
+    return this.#m.catalog.restore(digest);
+  }
+
+  async stage(digest: Digest, size_bytes: number): Promise<LocalStaged> {
+    this.#admit(digest, size_bytes);
+    const { files, layout } = this.#m;
+    const freshPath = (): string => layout.fresh('staged');
+    const path = freshPath();
+    this.#staged.set(digest, 'opening');
+    let fd: number;
+    try {
+      // With the mode containerd gives ingest data: the file may become one.
+      fd = await files.open(path, 'wx+', 0o666);
+    } catch (error) {
+      this.#staged.delete(digest);
+      throw fileError(error, 'write', path);
+    }
+    const onEnd = (): void => void this.#staged.delete(digest);
+    const modules = { ...this.#m, freshPath, onEnd };
+    const staged = new LocalStaged(modules, { digest, size_bytes }, { path, fd });
+    this.#staged.set(digest, staged);
+    return staged;
   }
 
   async closeAll(): Promise<void> {
-    await Promise.all([...this.#staged.values()].map((staged) => staged[Symbol.asyncDispose]()));
+    const staged = [...this.#staged.values()].filter((s) => s !== 'opening');
+    await Promise.all(staged.map((s) => s[Symbol.asyncDispose]()));
   }
 
-  #open(digest: Digest, size_bytes: number): LocalStaged {
+  #admit(digest: Digest, size_bytes: number): void {
     if (!Number.isSafeInteger(size_bytes) || size_bytes < 0 || size_bytes > MAX_BLOB_BYTES) {
       throw new DaemonError('invalid_argument', `blob ${digest} cannot have ${size_bytes} bytes`, {
         digest,
       });
     }
-    if (this.#staged.has(digest) || this.#m.catalog.info(digest) !== undefined) {
+    const { catalog, disk } = this.#m;
+    if (this.#staged.has(digest) || catalog.info(digest) || catalog.cached(digest)) {
       throw new DaemonError('already_exists', `blob ${digest} is staged or committed already`, {
         digest,
       });
     }
-    const room = this.#m.disk.hasRoom(size_bytes);
+    const room = disk.hasRoom(size_bytes);
     if (!room || this.#staged.size >= this.#max) {
       const why = room ? `${this.#max} blobs are staged` : 'the disk would fall below its floor';
       throw new DaemonError('resource_exhausted', `blob ${digest} is not staged: ${why}`, {
@@ -61,22 +87,5 @@ export class LocalStaging implements StagingArea {
         size_bytes,
       });
     }
-    const path = this.#m.layout.fresh('staged');
-    const staged = new LocalStaged(
-      { ...this.#m, onEnd: () => void this.#staged.delete(digest) },
-      { digest, size_bytes },
-      { path, fd: create(path) },
-    );
-    this.#staged.set(digest, staged);
-    return staged;
-  }
-}
-
-/** With the mode containerd gives ingest data: the file may become one. */
-function create(path: string): number {
-  try {
-    return fs.openSync(path, 'wx+', 0o666);
-  } catch (error) {
-    throw fileError(error, 'write', path);
   }
 }
