@@ -8,6 +8,9 @@ import { systemClock } from './base/clock.ts';
 import { INSTALL_ROOT } from './base/install-root.ts';
 import { runCommand } from './cli/program.ts';
 
+// libuv's pool of 4 would be full with four slow fsyncs, and every read would wait behind them. Read when the pool is first used.
+process.env['UV_THREADPOOL_SIZE'] ??= '16';
+
 const { version } = JSON.parse(readFileSync(join(INSTALL_ROOT, 'package.json'), 'utf8')) as {
   version: string;
 };

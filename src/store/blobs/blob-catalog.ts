@@ -117,8 +117,14 @@ export class LocalCatalog implements BlobCatalog {
 
   /** Memory. containerd has the blob now: listed, and never removed but on its own `Delete`. A lost blob is back. */
   own(entry: BlobEntry): BlobInfo {
-    this.#m.lost.clear(entry.digest);
-    this.#m.index.setState(entry, 'owned');
+    const { lost, index, clock } = this.#m;
+    lost.clear(entry.digest);
+    if (entry.state !== 'owned') {
+      // Its file is some milliseconds older; for containerd a blob begins with its commit.
+      entry.created_ns = clock.wall_ns();
+      entry.updated_ns = entry.created_ns;
+    }
+    index.setState(entry, 'owned');
     return infoOf(entry);
   }
 

@@ -15,7 +15,7 @@ export type BlobState = 'owned' | 'published' | 'cache';
 export type BlobEntry = {
   readonly digest: Digest;
   readonly size_bytes: number;
-  readonly created_ns: bigint;
+  created_ns: bigint;
   updated_ns: bigint;
   labels: Labels;
   state: BlobState;
