@@ -30,6 +30,36 @@ const storeRooms = {
   sharing: `${storeDoor}|(disk|blobs)/`,
   ingests: `${storeDoor}|(disk|blobs|staging)/`,
 };
+/**
+ * The swarm's inner rooms, by the same rule. A room imports only from the rooms named beside it; `swarm.ts` joins them. The door's
+ * `config.ts`, `metrics.ts` and `peer-directory.ts` are known to all, as types.
+ */
+const transport = 'transport|ground';
+const swarmRooms = {
+  ground: '',
+  transport: 'ground',
+  admission: transport,
+  inventory: transport,
+  exchange: transport,
+  membership: `admission|inventory|exchange|${transport}`,
+};
+const swarmDoor = '(config|metrics|peer-directory)\\.ts';
+const swarmRules = [
+  ...Object.entries(swarmRooms).map(([room, may]) => ({
+    name: `swarm-${room}`,
+    comment: `src/swarm/${room} may import of the swarm only: ${may || 'nothing'}, and the door's types`,
+    severity: 'error',
+    from: { path: `^src/swarm/${room}/` },
+    to: { path: '^src/swarm/', pathNot: `^src/swarm/((${room}${may ? `|${may}` : ''})/|${swarmDoor}$)` },
+  })),
+  {
+    name: 'swarm-door-as-types',
+    comment: "the swarm's rooms take nothing but types from its door",
+    severity: 'error',
+    from: { path: '^src/swarm/[^/]+/' },
+    to: { path: `^src/swarm/${swarmDoor}$`, dependencyTypesNot: ['type-only'] },
+  },
+];
 module.exports = {
   forbidden: [
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
@@ -61,6 +91,7 @@ module.exports = {
       from: { path: '^src/', pathNot: '^src/store/' },
       to: { path: '^src/store/[a-z]+/' },
     },
+    ...swarmRules,
     { name: 'only-swarm-knows-libp2p', severity: 'error', from: { path: '^src/', pathNot: '^src/swarm/' }, to: { path: 'node_modules/(@libp2p|libp2p|@chainsafe/libp2p|@multiformats)' } },
     { name: 'only-rpc-and-doors-know-grpc', severity: 'error', from: { path: '^src/', pathNot: '^src/(rpc|content|control)/' }, to: { path: 'node_modules/@grpc' } },
     { name: 'pure-ground', comment: 'oci and piece do no input or output', severity: 'error', from: { path: '^src/(oci|piece)/' }, to: { path: '^(node:)?(fs|net|http|https|http2|tls|dgram|child_process)' } },

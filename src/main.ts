@@ -39,7 +39,8 @@ process.exitCode = await runCommand(
       const { runDaemon } = await import('./daemon-process.ts');
       return runDaemon(config, { version, environment: process.env });
     },
-    generateClusterKey: async () => (await import('./swarm/cluster-key.ts')).generateClusterKey(),
+    generateClusterKey: async () =>
+      (await import('./swarm/admission/cluster-key.ts')).generateClusterKey(),
     fetchStatus: async (socket_path, signal) => {
       const { fetchStatus } = await import('./cli/control-client.ts');
       return fetchStatus(socket_path, signal);
@@ -57,11 +58,11 @@ process.exitCode = await runCommand(
           daemonAnswers: async (socket_path, signal) =>
             (await import('./cli/control-client.ts')).fetchStatus(socket_path, signal),
           generateClusterKey: async () =>
-            (await import('./swarm/cluster-key.ts')).generateClusterKey(),
+            (await import('./swarm/admission/cluster-key.ts')).generateClusterKey(),
           checkClusterKey: async (text, path) =>
-            void (await import('./swarm/cluster-key.ts')).ClusterKeys.parse(text, path),
+            void (await import('./swarm/admission/cluster-key.ts')).ClusterKeys.parse(text, path),
           checkPeerAddress: async (text) =>
-            void (await import('./swarm/addresses.ts')).parseBootstrap(text),
+            void (await import('./swarm/membership/addresses.ts')).parseBootstrap(text),
         };
       },
     },
@@ -69,7 +70,7 @@ process.exitCode = await runCommand(
       const [client, content, keys, programs] = await Promise.all([
         import('./cli/control-client.ts'),
         import('./cli/content-client.ts'),
-        import('./swarm/cluster-key.ts'),
+        import('./swarm/admission/cluster-key.ts'),
         import('./host/run-program.ts'),
       ]);
       return {

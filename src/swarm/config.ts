@@ -1,4 +1,4 @@
-import { MAX_PREFIXES } from './limits.ts';
+import { MAX_PREFIXES } from './ground/limits.ts';
 
 /** Settings of the swarm. Plain data, parsed and frozen by the config room. */
 export type SwarmConfig = {

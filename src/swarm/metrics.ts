@@ -1,6 +1,6 @@
 import type { MetricRegister } from '../ops/register.ts';
 import type { SourceFault } from '../piece/source.ts';
-import type { PieceStatus } from './piece-protocol.ts';
+import type { PieceStatus } from './exchange/piece-protocol.ts';
 
 /** How an attempt to become neighbours ended; also the reason shown per address. */
 export type ConnectResult =

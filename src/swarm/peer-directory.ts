@@ -1,7 +1,5 @@
 import type { Digest } from '../oci/digest.ts';
-
-/** A host of the swarm, by the libp2p peer id it proved. */
-export type PeerId = string & { readonly __brand: 'PeerId' };
+import type { PeerId } from './ground/peer-id.ts';
 
 /**
  * Who holds which blob. The mesh keeps every neighbour's inventory in memory; beyond the mesh a routed directory can

@@ -15,8 +15,8 @@ import { tls } from '@libp2p/tls';
 import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
-import type { QuicConfig } from '../../src/swarm/quic/config.ts';
-import { quic } from '../../src/swarm/quic/transport.ts';
+import type { QuicConfig } from '../../src/swarm/transport/quic/config.ts';
+import { quic } from '../../src/swarm/transport/quic/transport.ts';
 
 export type TransportKind = 'tls' | 'tls-write' | 'quic' | 'stock-quic' | 'tcp-tls' | 'tcp-noise';
 

@@ -7,13 +7,17 @@ import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import { multiaddr } from '@multiformats/multiaddr';
 import { systemClock } from '../../src/base/clock.ts';
 import { digestOf } from '../../src/oci/digest.ts';
-import { admitAsDialer } from '../../src/swarm/admission.ts';
-import { ClusterKeys } from '../../src/swarm/cluster-key.ts';
+import { admitAsDialer } from '../../src/swarm/admission/admission.ts';
+import { ClusterKeys } from '../../src/swarm/admission/cluster-key.ts';
 import { defaultSwarmConfig } from '../../src/swarm/config.ts';
-import { encodeInventory } from '../../src/swarm/inventory-protocol.ts';
-import { ADMISSION_PROTOCOL, INVENTORY_PROTOCOL, PIECE_PROTOCOL } from '../../src/swarm/limits.ts';
-import { createNode, startNode } from '../../src/swarm/node.ts';
-import { encodeRequest } from '../../src/swarm/piece-protocol.ts';
+import { encodeInventory } from '../../src/swarm/inventory/inventory-protocol.ts';
+import {
+  ADMISSION_PROTOCOL,
+  INVENTORY_PROTOCOL,
+  PIECE_PROTOCOL,
+} from '../../src/swarm/ground/limits.ts';
+import { createNode, startNode } from '../../src/swarm/transport/node.ts';
+import { encodeRequest } from '../../src/swarm/exchange/piece-protocol.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { eventually, SwarmHost, TEST_KEY } from '../swarm/swarm-host.ts';
 

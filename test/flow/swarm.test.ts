@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { pieceLength, PIECE_BYTES } from '../../src/piece/layout.ts';
 import { hasCode } from '../../src/base/errors.ts';
 import type { Digest } from '../../src/oci/digest.ts';
-import { generateClusterKey } from '../../src/swarm/cluster-key.ts';
+import { generateClusterKey } from '../../src/swarm/admission/cluster-key.ts';
 import { MemoryBlobs, eventually, SwarmHost, TEST_KEY } from '../swarm/swarm-host.ts';
 
 const signal = new AbortController().signal;

@@ -8,7 +8,7 @@ import { liveStoreOf } from '../../src/host/containerd-restart.ts';
 import { HostFiles } from '../../src/host/host-files.ts';
 import { ctrOf, imagesLost, snapshotImages } from '../../src/host/image-check.ts';
 import { runProgram, type RunProgram } from '../../src/host/run-program.ts';
-import { ClusterKeys } from '../../src/swarm/cluster-key.ts';
+import { ClusterKeys } from '../../src/swarm/admission/cluster-key.ts';
 import { commandBench } from '../cli/command-bench.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { blobPath, buildImage } from '../fixtures/image.ts';

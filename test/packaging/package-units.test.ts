@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { parse } from 'smol-toml';
 import { renderReference } from '../../src/config/reference.ts';
 import { parseConfig } from '../../src/config/load.ts';
-import { defaultQuicConfig } from '../../src/swarm/quic/config.ts';
+import { defaultQuicConfig } from '../../src/swarm/transport/quic/config.ts';
 import { needTools, removeTree, ROOT, scratch } from './package-bench.ts';
 
 /** Tenths, as systemd-analyze counts. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { build, type Metafile } from 'esbuild';
 import { ROOT } from './run-tool.ts';
 
-/** The native addon's package and file for a processor, as `src/swarm/quic/native.ts` looks for them. */
+/** The native addon's package and file for a processor, as `src/swarm/transport/quic/native.ts` looks for them. */
 const ADDON = '@chainsafe/libp2p-quic-linux-x64-gnu';
 
 /**

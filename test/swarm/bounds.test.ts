@@ -1,16 +1,20 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { multiaddr } from '@multiformats/multiaddr';
-import { expandBootstrap, OwnAddresses, parseBootstrap } from '../../src/swarm/addresses.ts';
-import { endpointOf } from '../../src/swarm/addresses.ts';
-import { DialTargets } from '../../src/swarm/dial-targets.ts';
-import { dialFailure } from '../../src/swarm/dial-failure.ts';
+import {
+  expandBootstrap,
+  OwnAddresses,
+  parseBootstrap,
+} from '../../src/swarm/membership/addresses.ts';
+import { endpointOf } from '../../src/swarm/membership/addresses.ts';
+import { DialTargets } from '../../src/swarm/membership/dial-targets.ts';
+import { dialFailure } from '../../src/swarm/membership/dial-failure.ts';
 import { createSwarmMetrics } from '../../src/swarm/metrics.ts';
-import type { PeerId } from '../../src/swarm/peer-directory.ts';
-import { PeerScores } from '../../src/swarm/peer-score.ts';
-import { PerMinute } from '../../src/swarm/per-minute.ts';
-import { TokenBucket } from '../../src/swarm/token-bucket.ts';
-import { UploadSlots } from '../../src/swarm/upload-slots.ts';
+import type { PeerId } from '../../src/swarm/ground/peer-id.ts';
+import { PeerScores } from '../../src/swarm/membership/standing.ts';
+import { PerMinute } from '../../src/swarm/ground/per-minute.ts';
+import { TokenBucket } from '../../src/swarm/ground/token-bucket.ts';
+import { UploadSlots } from '../../src/swarm/exchange/upload-slots.ts';
 import { FakeClock, settle } from '../fakes/fake-clock.ts';
 import { MemoryRegister } from '../fakes/memory-register.ts';
 

@@ -7,8 +7,8 @@ import { MAX_BLOB_BYTES, PIECE_BYTES, pieceCount } from '../../src/piece/layout.
 import {
   ADMISSION_HEADER_BYTES,
   decodeAdmissionHeader,
-} from '../../src/swarm/admission-protocol.ts';
-import { FrameDecoder } from '../../src/swarm/frame-decoder.ts';
+} from '../../src/swarm/admission/admission-protocol.ts';
+import { FrameDecoder } from '../../src/swarm/transport/frame-decoder.ts';
 import {
   decodeHello,
   decodeInventoryHeader,
@@ -17,8 +17,8 @@ import {
   decodeState,
   encodeInventory,
   INVENTORY_HEADER_BYTES,
-} from '../../src/swarm/inventory-protocol.ts';
-import { MAX_CONTROL_BODY_BYTES, MAX_LIST_BODY_BYTES } from '../../src/swarm/limits.ts';
+} from '../../src/swarm/inventory/inventory-protocol.ts';
+import { MAX_CONTROL_BODY_BYTES, MAX_LIST_BODY_BYTES } from '../../src/swarm/ground/limits.ts';
 import {
   decodeList,
   decodeRequest,
@@ -30,13 +30,13 @@ import {
   type PieceResponse,
   REQUEST_BYTES,
   RESPONSE_HEADER_BYTES,
-} from '../../src/swarm/piece-protocol.ts';
+} from '../../src/swarm/exchange/piece-protocol.ts';
 import {
   decodePrefixes,
   encodePrefixes,
   type Prefix,
   PrefixSet,
-} from '../../src/swarm/prefix-set.ts';
+} from '../../src/swarm/inventory/prefix-set.ts';
 
 /** Plain objects, as the decoders make them. */
 const plain = { noNullPrototype: true } as const;

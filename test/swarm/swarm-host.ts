@@ -8,7 +8,7 @@ import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { pieceCount, pieceLength, pieceOffset } from '../../src/piece/layout.ts';
 import type { PieceList } from '../../src/piece/piece-list.ts';
 import type { SharedBlobs } from '../../src/store/blob-store.ts';
-import { generateClusterKey } from '../../src/swarm/cluster-key.ts';
+import { generateClusterKey } from '../../src/swarm/admission/cluster-key.ts';
 import { defaultSwarmConfig, type SwarmConfig } from '../../src/swarm/config.ts';
 import { Swarm, type SwarmStatus } from '../../src/swarm/swarm.ts';
 import { MemoryLogger } from '../fakes/memory-logger.ts';

@@ -7,7 +7,7 @@ import { parse, stringify } from 'smol-toml';
 import { DaemonError } from '../../src/base/errors.ts';
 import { HostFiles } from '../../src/host/host-files.ts';
 import type { RunProgram } from '../../src/host/run-program.ts';
-import { ClusterKeys } from '../../src/swarm/cluster-key.ts';
+import { ClusterKeys } from '../../src/swarm/admission/cluster-key.ts';
 import type { WiringModules } from '../../src/host/wiring-host.ts';
 import { commandBench } from '../cli/command-bench.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';

@@ -1,0 +1,50 @@
+import type { Clock } from '../../base/clock.ts';
+import type { PeerId } from '../ground/peer-id.ts';
+import type { PeerScores } from './standing.ts';
+import type { PeerSession } from './peer-session.ts';
+
+/** One connected peer as an operator sees it. `host` and `zone` are the peer's own words. */
+export type PeerStatus = {
+  readonly id: PeerId;
+  readonly addresses: readonly string[];
+  readonly transport: 'quic' | 'tcp';
+  readonly zone: string;
+  readonly host: string;
+  readonly software: string;
+  /** greeting = admitted, inventory not complete yet; then why it is or is not asked now. */
+  readonly state: 'greeting' | 'ready' | 'busy' | 'backoff' | 'banned';
+  readonly disk_full: boolean;
+  readonly load: number;
+  readonly received_bytes: number;
+  readonly sent_bytes: number;
+  readonly rate_bytes_per_second: number;
+  readonly blobs: number;
+  readonly connected_ms: number;
+  /** Time since it last took bytes of ours; Infinity = never. */
+  readonly served_ms_ago: number;
+};
+
+/** Reads a session and its score. */
+export function peerStatus(
+  session: PeerSession,
+  scores: PeerScores,
+  clock: Pick<Clock, 'now_ms'>,
+): PeerStatus {
+  return {
+    id: session.id,
+    addresses: [session.connection.remoteAddr.toString(), ...session.addresses],
+    transport: session.transport,
+    zone: session.hello?.zone ?? '',
+    host: session.hello?.host ?? '',
+    software: session.hello?.software ?? '',
+    state: session.synced ? (scores.exclusion(session.id) ?? 'ready') : 'greeting',
+    disk_full: session.state.disk_full,
+    load: session.state.load,
+    received_bytes: session.received_bytes,
+    sent_bytes: session.sent_bytes,
+    rate_bytes_per_second: Math.round(scores.rate(session.id)),
+    blobs: session.prefixes.size,
+    connected_ms: Math.round(clock.now_ms() - session.since_ms),
+    served_ms_ago: clock.now_ms() - (session.served_ms ?? -Infinity),
+  };
+}
