@@ -1,4 +1,5 @@
 import type { Digest } from '../oci/digest.ts';
+import type { SourceFault } from './exclusion.ts';
 import type { PieceList } from './piece-list.ts';
 
 /** A piece as it came off the wire. Nobody may use its bytes before the verifier has compared their digest. */
@@ -8,16 +9,6 @@ export type UnverifiedPiece = {
   /** Gives the memory back to the source: called at most once, when nobody looks at the bytes any more. Not calling it costs memory only. */
   readonly release?: () => void;
 };
-
-/** Why a source is taken out of a pull; a closed set, used as a metric label and in explanations. */
-export type SourceFault =
-  | 'wrong_piece' // bytes disagree with the piece list or the blob digest
-  | 'wrong_list' // the whole blob disagreed although every piece matched the list
-  | 'stalled' // no first byte, or below the minimum rate, within the deadline
-  | 'gone' // connection lost or refused
-  | 'no_content' // announced the blob but does not have it
-  | 'busy' // no upload slot for us now
-  | 'protocol'; // broke the wire protocol
 
 /**
  * Something that can hand over pieces of one blob: a peer, or the registry. The pull room plans over these and knows

@@ -1,3 +1,4 @@
+import type { ExclusionReason } from '../piece/exclusion.ts';
 import { PIECE_BYTES, pieceCount, pieceLength } from '../piece/layout.ts';
 import type { UnverifiedPiece } from '../piece/source.ts';
 import type { StagedBlob } from '../store/blob-store.ts';
@@ -36,8 +37,8 @@ export class Attempt {
   readonly #pieces: number;
   readonly #flights = new Set<Flight>();
   readonly #jobs = new Set<Promise<void>>();
-  /** Sources whose own list is another one: no candidates here, but not to blame. */
-  readonly #apart = new Set<string>();
+  /** Sources excluded for `other_list`, to the end of this attempt: no candidates here, but not to blame. */
+  readonly #otherList = new Set<string>();
   readonly #asked: Record<Lane, number> = { front: 0, back: 0 };
   #cursor = 0;
   #signal = new AbortController().signal;
@@ -58,6 +59,11 @@ export class Attempt {
   /** Something changed that may let it go on: a waiter came, sources appeared. */
   kick(): void {
     this.#wake.abort('woken'); // a reason of our own: making the default one costs a stack trace each time
+  }
+
+  /** Why a source is no candidate for this attempt although the roster excludes it for nothing. */
+  excluded(id: string): Extract<ExclusionReason, 'other_list'> | undefined {
+    return this.#otherList.has(id) ? 'other_list' : undefined;
   }
 
   /** Works until there is a reason to end. Returns after the last request is gone; never rejects. */
@@ -171,15 +177,15 @@ export class Attempt {
       if (flight.stalled === undefined) continue;
       const { member, meter } = flight;
       const others = this.#candidates().some(
-        (m) => m !== member && (roster.usable(m) || m.excluded === 'busy'),
+        (m) => m !== member && (roster.usable(m) || roster.excluded(m)?.reason === 'busy'),
       );
       const silent = meter.verdict(now_ms, loads.activity_ms(member.id)) === 'silent';
-      if (others ? gate.full : silent) this.#outpaced(flight);
+      if (others ? gate.full : silent) this.#giveUp(flight);
     }
   }
 
-  /** The request lost: its piece comes from elsewhere or not at all. */
-  #outpaced(flight: Flight): void {
+  /** Its piece comes from elsewhere or not at all; a source that stalled is excluded for it. */
+  #giveUp(flight: Flight): void {
     flight.abort();
     if (flight.stalled === undefined || !this.#work.roster.usable(flight.member)) return;
     this.#work.roster.fault(flight.member, 'stalled', flight.source);
@@ -187,7 +193,7 @@ export class Attempt {
   }
 
   #candidates(): Member[] {
-    return this.#work.roster.members().filter((m) => !this.#apart.has(m.id));
+    return this.#work.roster.members().filter((m) => !this.#otherList.has(m.id));
   }
 
   /** Asks the gate for as many slots as there is work for. What the work is gets decided when a slot is there. */
@@ -253,7 +259,7 @@ export class Attempt {
       in_flight: loads.in_flight(m.id),
       rate: loads.rate(m.id),
       usable: this.#work.roster.usable(m),
-      slow: m.slow,
+      demoted: m.demoted !== undefined,
     };
   }
 
@@ -287,7 +293,7 @@ export class Attempt {
     const { clock, metrics } = this.#modules;
     const { member, piece, length } = flight;
     for (const other of this.#flights) {
-      if (other !== flight && other.piece === piece) this.#outpaced(other);
+      if (other !== flight && other.piece === piece) this.#giveUp(other);
     }
     try {
       await write();
@@ -318,10 +324,10 @@ export class Attempt {
     this.#log('piece failed', flight, { fault });
   }
 
-  /** Everything a stalling source still owes is asked for elsewhere, and nothing new is asked of it while others are left. */
+  /** Everything a stalling source still owes is asked for elsewhere, and it is demoted. */
   #stalled(flight: Flight, kind: StallKind): void {
     this.#modules.metrics.stalls.inc({ kind });
-    flight.member.slow = true;
+    flight.member.demoted = 'stalled';
     for (const f of this.#flights) if (f.member === flight.member) f.stalled ??= kind;
     this.#log('piece stalled', flight, { kind });
     this.kick();
@@ -332,7 +338,7 @@ export class Attempt {
     const { member, source } = flight;
     const { lists, claim, roster } = this.#work;
     this.#modules.metrics.pieces.inc({ result: 'wrong' });
-    this.#apart.add(member.id);
+    this.#otherList.add(member.id);
     this.#flights.delete(flight);
     if (member.kind === 'peer' && lists.vouches(member.id, claim) === 'unknown') {
       await lists.ask(member, this.#signal);

@@ -176,6 +176,6 @@ export class PieceLists {
     this.#said.set(id, claim);
     // A list that was refuted before this author came forward stays a lie.
     const member = this.#roster.get(id);
-    if (claim.rejected && member !== undefined) member.slow = true;
+    if (claim.rejected && member !== undefined) member.demoted = 'wrong_list';
   }
 }

@@ -9,10 +9,10 @@ export type PlanSource = {
   readonly in_flight: number;
   /** Bytes per millisecond; undefined when not measured yet. */
   readonly rate: number | undefined;
-  /** False while it is excluded for a hard reason (lied, gone, does not have it, busy until later). */
+  /** False while it is excluded. */
   readonly usable: boolean;
-  /** True after a stall: used only when no other usable source is left. */
-  readonly slow: boolean;
+  /** True: used only when no other usable source is left. */
+  readonly demoted: boolean;
 };
 
 /** A piece that is being fetched. */
@@ -51,7 +51,7 @@ export type Assignment = {
  * Who is asked for what, next. Pure. Stalled pieces first (a second source for each), then missing ones, and when none is
  * missing any more, slow flights are duplicated at idle faster sources. Near sources before far ones, idle before loaded, fast
  * before slow. Never more than `depth` requests at a source, never one piece twice at the same source, never an excluded
- * source; slow sources count only when nothing better is left, but then they do.
+ * source; demoted sources count only when nothing better is left, but then they do.
  */
 export function plan(input: PlanInput): Assignment[] {
   const board = new Board(input);
@@ -115,7 +115,7 @@ class Board {
   #assign(piece: number, reason: Assignment['reason'], worth: (s: PlanSource) => boolean): boolean {
     if (this.assignments.length >= this.#input.budget) return false;
     const others = this.#input.sources.filter((s) => s.usable && !this.#held(piece).has(s.id));
-    const good = others.filter((s) => !s.slow);
+    const good = others.filter((s) => !s.demoted);
     const free = (good.length > 0 ? good : others).filter(
       (s) => (this.#load.get(s.id) ?? 0) < s.depth && worth(s),
     );

@@ -1,7 +1,14 @@
 import type { Clock } from '../base/clock.ts';
 import { hasCode } from '../base/errors.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { PieceSource, SourceFault, SourceFinder } from '../piece/source.ts';
+import {
+  type Demotion,
+  type Exclusion,
+  type ExclusionReason,
+  isVerdict,
+  type SourceFault,
+} from '../piece/exclusion.ts';
+import type { PieceSource, SourceFinder } from '../piece/source.ts';
 import { PULL_LIMITS } from './pull-config.ts';
 
 /** A source within one session. */
@@ -9,26 +16,17 @@ export type Member = {
   readonly id: string;
   readonly kind: PieceSource['kind'];
   source: PieceSource;
-  /** Stalled lately: used only when nothing better is left. */
-  slow: boolean;
-  /** Why it is not asked now; read it through `usable` and `excludedFor`. */
-  excluded: SourceFault | undefined;
-  until_ms: number;
+  /** Set by whoever sees the reason; a good piece ends it. */
+  demoted: Demotion | undefined;
+  /** The last one, in force or not; read it through `excluded` and `usable`. */
+  exclusion: Exclusion | undefined;
   faults: number;
   busy_count: number;
   /** Verified bytes taken from it. */
   bytes: number;
 };
 
-/** Faults after which a source is out of this session for good. */
-const FINAL: ReadonlySet<SourceFault> = new Set([
-  'wrong_piece',
-  'wrong_list',
-  'no_content',
-  'protocol',
-]);
-
-/** The sources of one session and why some of them are out. Every exclusion has a name and, but for lies, an end. */
+/** The sources of one session and why some of them are out. Every exclusion has a reason and, but for lies, an end. */
 export class Roster {
   readonly #finder: SourceFinder;
   readonly #clock: Clock;
@@ -67,35 +65,44 @@ export class Roster {
     return this.#members.get(id);
   }
 
-  usable(member: Member): boolean {
-    return member.until_ms <= this.#clock.now_ms();
+  /** The exclusion in force. */
+  excluded(member: Member): Exclusion | undefined {
+    const { exclusion } = member;
+    return exclusion !== undefined && exclusion.until_ms > this.#clock.now_ms()
+      ? exclusion
+      : undefined;
   }
 
-  /** The name of the exclusion in force. */
-  excludedFor(member: Member): SourceFault | undefined {
-    return this.usable(member) ? undefined : member.excluded;
+  usable(member: Member): boolean {
+    return this.excluded(member) === undefined;
   }
 
   /** When the first of the busy members may be asked again; undefined when none is busy. */
   busy_until_ms(members: readonly Member[] = this.members()): number | undefined {
-    const busy = members.filter((m) => m.excluded === 'busy' && !this.usable(m));
-    return busy.length === 0 ? undefined : Math.min(...busy.map((m) => m.until_ms));
+    const ends = members
+      .map((m) => this.excluded(m))
+      .filter((e) => e?.reason === 'busy')
+      .map((e) => e!.until_ms);
+    return ends.length === 0 ? undefined : Math.min(...ends);
   }
 
   /** Excludes the member and tells the owner of its source. */
   fault(member: Member, fault: SourceFault, source: PieceSource = member.source): void {
-    const now = this.#clock.now_ms();
-    if (!FINAL.has(member.excluded ?? 'busy')) {
-      member.excluded = fault;
-      if (fault === 'busy') {
-        const pause = PULL_LIMITS.busy_backoff_ms * 2 ** Math.min(member.busy_count++, 8);
-        member.until_ms = now + Math.min(pause, PULL_LIMITS.busy_backoff_max_ms);
-      } else {
-        const out = FINAL.has(fault) || ++member.faults >= PULL_LIMITS.faults_max;
-        member.until_ms = out ? Number.POSITIVE_INFINITY : now + PULL_LIMITS.readmit_ms;
-      }
+    if (member.exclusion === undefined || !isFinal(member.exclusion.reason)) {
+      const pause_ms = this.#pause_ms(member, fault);
+      member.exclusion = { reason: fault, until_ms: this.#clock.now_ms() + pause_ms };
     }
     source.blame(fault);
+  }
+
+  /** Infinity = for good. */
+  #pause_ms(member: Member, fault: SourceFault): number {
+    if (fault === 'busy') {
+      const pause_ms = PULL_LIMITS.busy_backoff_ms * 2 ** Math.min(member.busy_count++, 8);
+      return Math.min(pause_ms, PULL_LIMITS.busy_backoff_max_ms);
+    }
+    const isOut = isFinal(fault) || ++member.faults >= PULL_LIMITS.faults_max;
+    return isOut ? Number.POSITIVE_INFINITY : PULL_LIMITS.readmit_ms;
   }
 
   /** The fault behind a failed call of a source, as `PieceSource` words it. */
@@ -109,8 +116,13 @@ export class Roster {
   delivered(member: Member, bytes: number): void {
     member.bytes += bytes;
     member.busy_count = 0;
-    member.slow = false;
+    member.demoted = undefined;
   }
+}
+
+/** Reasons that keep a source out of this session for good. */
+function isFinal(reason: ExclusionReason): boolean {
+  return isVerdict(reason) || reason === 'no_content';
 }
 
 function newMember(source: PieceSource): Member {
@@ -118,9 +130,8 @@ function newMember(source: PieceSource): Member {
     id: source.id,
     kind: source.kind,
     source,
-    slow: false,
-    excluded: undefined,
-    until_ms: Number.NEGATIVE_INFINITY,
+    demoted: undefined,
+    exclusion: undefined,
     faults: 0,
     busy_count: 0,
     bytes: 0,

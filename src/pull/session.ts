@@ -1,7 +1,8 @@
 import { DaemonError, hasCode } from '../base/errors.ts';
 import type { Digest } from '../oci/digest.ts';
+import type { Demotion, ExclusionReason } from '../piece/exclusion.ts';
 import { pieceCount } from '../piece/layout.ts';
-import type { PieceSource, SourceFault } from '../piece/source.ts';
+import type { PieceSource } from '../piece/source.ts';
 import type { StagedBlob } from '../store/blob-store.ts';
 import { Attempt, type AttemptEnd } from './attempt.ts';
 import { slept } from './deadline.ts';
@@ -30,7 +31,8 @@ export type PullStatus = {
     readonly id: string;
     readonly kind: PieceSource['kind'];
     readonly bytes: number;
-    readonly excluded: SourceFault | 'slow' | undefined;
+    readonly excluded: ExclusionReason | undefined;
+    readonly demoted: Demotion | undefined;
   }[];
 };
 
@@ -127,7 +129,8 @@ export class Session implements TicketOwner {
         id: m.id,
         kind: m.kind,
         bytes: m.bytes,
-        excluded: this.#roster.excludedFor(m) ?? (m.slow ? 'slow' : undefined),
+        excluded: this.#roster.excluded(m)?.reason ?? this.#attempt?.excluded(m.id),
+        demoted: m.demoted,
       })),
     };
   }

@@ -1,5 +1,5 @@
 import type { MetricRegister } from '../ops/register.ts';
-import type { SourceFault } from '../piece/source.ts';
+import type { ExclusionReason, Verdict } from '../piece/exclusion.ts';
 import type { PieceStatus } from './exchange/piece-protocol.ts';
 
 /** How an attempt to become neighbours ended; also the reason shown per address. */
@@ -15,12 +15,8 @@ export type ConnectResult =
   | 'protocol_error'
   | 'wrong_peer' // another peer id answers at a learnt address
   | 'banned'
-  | 'backoff' // it stalled or vanished a moment ago
   | 'full' // the mesh has its largest size, or too many wait for admission
   | 'gone'; // closed in the middle
-
-/** Why a known peer is no candidate for a blob. */
-export type RejectReason = 'no_content' | 'banned' | 'backoff' | 'busy';
 
 /** Metrics of the swarm room. */
 export type SwarmMetrics = ReturnType<typeof createSwarmMetrics>;
@@ -56,13 +52,13 @@ export function createSwarmMetrics(
       help: 'Admitted connections that ended, by reason.',
       labels: ['reason'],
     }),
-    bans: register.counter<{ fault: SourceFault }>({
+    bans: register.counter<{ fault: Verdict }>({
       name: 'swarm_bans_total',
       help: 'Bans by the fault that led to them.',
       labels: ['fault'],
     }),
-    rejected: register.counter<{ reason: RejectReason }>({
-      name: 'candidates_rejected_total',
+    excluded: register.counter<{ reason: ExclusionReason }>({
+      name: 'candidates_excluded_total',
       help: 'Peers left out of a candidate list, by reason.',
       labels: ['reason'],
     }),

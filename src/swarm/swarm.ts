@@ -18,7 +18,7 @@ import { createNode, startNode } from './transport/node.ts';
 import { OwnInventory } from './inventory/own-inventory.ts';
 import type { PeerDirectory } from './peer-directory.ts';
 import type { PeerId } from './ground/peer-id.ts';
-import { type Ban, PeerScores } from './membership/standing.ts';
+import { type Ban, Standings } from './membership/standing.ts';
 import { PieceBuffers } from './exchange/piece-buffers.ts';
 import { PieceServer } from './exchange/piece-server.ts';
 import { type PeerStatus, peerStatus } from './membership/peer-status.ts';
@@ -56,7 +56,7 @@ type Parts = {
   readonly node: Libp2p;
   readonly mesh: Mesh;
   readonly own: OwnInventory;
-  readonly scores: PeerScores;
+  readonly standings: Standings;
   readonly slots: UploadSlots;
   readonly directory: MeshDirectory;
   readonly bootstrap: Bootstrap;
@@ -155,15 +155,15 @@ export class Swarm implements SourceFinder, AsyncDisposable {
   }
 
   status(): SwarmStatus {
-    const { node, mesh, own, scores, slots, bootstrap } = this.#parts;
+    const { node, mesh, own, standings, slots, bootstrap } = this.#parts;
     const addresses = bootstrap.status();
     const isWhole = addresses.every((a) => a.result === 'connected' || a.result === 'self');
     return {
       id: this.id,
       state: mesh.size === 0 ? 'alone' : isWhole ? 'connected' : 'degraded',
       listen: node.getMultiaddrs().map((address) => address.toString()),
-      peers: [...mesh.sessions()].map((s) => peerStatus(s, scores, this.#clock)),
-      bans: scores.banned(),
+      peers: [...mesh.sessions()].map((s) => peerStatus(s, standings, this.#clock)),
+      bans: standings.banned(),
       addresses,
       announced_blobs: own.size,
       uploads: slots.used,
@@ -192,7 +192,7 @@ function assemble(
     peers: () => mesh.size,
     announced: () => own.size,
   });
-  const scores = new PeerScores({ clock, metrics }, config);
+  const standings = new Standings({ clock, metrics }, config);
   const slots = new UploadSlots({
     slots: config.upload_slots,
     max_waiting: config.max_waiting_uploads,
@@ -205,10 +205,21 @@ function assemble(
   const health = { disk_full: false };
   const state = () => ({ disk_full: health.disk_full, load: slots.load });
   const mesh: Mesh = new Mesh(
-    { node, keys, own, scores, server, buffers: new PieceBuffers(), clock, logger, metrics, state },
+    {
+      node,
+      keys,
+      own,
+      standings,
+      server,
+      buffers: new PieceBuffers(),
+      clock,
+      logger,
+      metrics,
+      state,
+    },
     config,
   );
-  const directory = new MeshDirectory({ mesh, own, scores, metrics }, config);
+  const directory = new MeshDirectory({ mesh, own, standings, metrics }, config);
   const bootstrap = new Bootstrap(
     {
       mesh,
@@ -222,5 +233,5 @@ function assemble(
     },
     config,
   );
-  return { node, mesh, own, scores, slots, directory, bootstrap, health };
+  return { node, mesh, own, standings, slots, directory, bootstrap, health };
 }

@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto';
 import type { Clock } from '../../src/base/clock.ts';
 import { DaemonError } from '../../src/base/errors.ts';
 import type { Digest } from '../../src/oci/digest.ts';
+import type { SourceFault } from '../../src/piece/exclusion.ts';
 import { PIECE_BYTES, pieceCount, pieceOffset } from '../../src/piece/layout.ts';
 import type { PieceList } from '../../src/piece/piece-list.ts';
-import type { PieceSource, SourceFault, UnverifiedPiece } from '../../src/piece/source.ts';
+import type { PieceSource, UnverifiedPiece } from '../../src/piece/source.ts';
 
 /** What a scripted source does with one request: `drip` = 1 KB per second, `deaf` = silent and does not listen to its signal. */
 export type Act =

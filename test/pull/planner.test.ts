@@ -12,7 +12,7 @@ const source = (id: string): fc.Arbitrary<PlanSource> =>
     in_flight: fc.integer({ min: 0, max: 4 }),
     rate: fc.option(fc.integer({ min: 1, max: 100_000 }), { nil: undefined }),
     usable: fc.boolean(),
-    slow: fc.boolean(),
+    demoted: fc.boolean(),
   });
 
 const input: fc.Arbitrary<PlanInput> = fc
@@ -53,7 +53,7 @@ const base: PlanInput = {
   random: () => 0.5,
 };
 const plain = (id: string, more: Partial<PlanSource> = {}): PlanSource => ({
-  ...{ id, near: false, depth: 2, in_flight: 0, rate: undefined, usable: true, slow: false },
+  ...{ id, near: false, depth: 2, in_flight: 0, rate: undefined, usable: true, demoted: false },
   ...more,
 });
 
@@ -81,7 +81,7 @@ describe('the planner', () => {
     fc.assert(
       fc.property(input, (i) => {
         const usable = i.sources.filter((s) => s.usable);
-        const good = usable.filter((s) => !s.slow);
+        const good = usable.filter((s) => !s.demoted);
         const counted = good.length > 0 ? good : usable;
         const free = counted.some((s) => s.in_flight < s.depth);
         if (i.budget > 0 && i.missing.length > 0 && free) assert.notEqual(plan(i).length, 0);
@@ -114,17 +114,17 @@ describe('the planner', () => {
     assert.equal(plan({ ...base, missing: [0], sources: [...sources, near] })[0]?.source, 'near');
   });
 
-  it('leaves slow sources out while others are usable, and takes them when none is', () => {
-    const slow = plain('slow', { slow: true });
+  it('leaves demoted sources out while others are usable, and takes them when none is', () => {
+    const last = plain('last', { demoted: true });
     const full = plain('full', { in_flight: 2 });
-    assert.deepEqual(plan({ ...base, missing: [0], sources: [slow, full] }), []);
+    assert.deepEqual(plan({ ...base, missing: [0], sources: [last, full] }), []);
     const lame = plain('full', { usable: false });
-    assert.equal(plan({ ...base, missing: [0], sources: [slow, lame] })[0]?.source, 'slow');
+    assert.equal(plan({ ...base, missing: [0], sources: [last, lame] })[0]?.source, 'last');
   });
 
   it('gives a stalled piece a second source before anything else', () => {
     const flights = [{ piece: 7, source: 'a', stalled: true, eta_ms: undefined }];
-    const sources = [plain('a', { slow: true, in_flight: 1 }), plain('b')];
+    const sources = [plain('a', { demoted: true, in_flight: 1 }), plain('b')];
     const [first] = plan({ ...base, missing: [8], flights, sources });
     assert.deepEqual(first, { piece: 7, source: 'b', reason: 'hedge' });
   });

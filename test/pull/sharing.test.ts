@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { digestOf } from '../../src/oci/digest.ts';
 import { PIECE_BYTES } from '../../src/piece/layout.ts';
+import { listOf } from '../fakes/scripted-source.ts';
 import { blobOf, PullBench } from './pull-bench.ts';
 
 describe('tickets of one session', () => {
@@ -133,6 +134,35 @@ describe('tickets of one session', () => {
         ['y', 0, 'no_content'],
       ],
     );
+    ticket.release();
+  });
+
+  it('status tells a source that comes last from one that is out', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(4);
+    b.source(blob, { id: 'x', act: () => 'silent' });
+    b.source(blob, { id: 'y', depth: 1, bytes_per_second: PIECE_BYTES / 4 });
+    const ticket = b.join(blob);
+    await b.clock.advance(1100);
+    const rows = b.pulls.status()[0]?.sources.map((s) => [s.id, s.excluded, s.demoted]);
+    assert.deepEqual(rows, [
+      ['x', undefined, 'stalled'],
+      ['y', undefined, undefined],
+    ]);
+    ticket.release();
+  });
+
+  it('status says who is out because it claims another list than the one in use', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(3);
+    const wrong = listOf(blob.digest, blobOf(3, 2).bytes);
+    for (const id of ['l1', 'l2']) b.source(blob, { id, list: wrong, act: () => 'silent' });
+    const honest = b.source(blob, { id: 'honest' });
+    const ticket = b.join(blob);
+    await b.clock.advance(900);
+    const row = b.pulls.status()[0]?.sources.find((s) => s.id === 'honest');
+    assert.equal(row?.excluded, 'other_list');
+    assert.deepEqual(honest.blames, []);
     ticket.release();
   });
 });

@@ -11,7 +11,7 @@ import { DialTargets } from '../../src/swarm/membership/dial-targets.ts';
 import { dialFailure } from '../../src/swarm/membership/dial-failure.ts';
 import { createSwarmMetrics } from '../../src/swarm/metrics.ts';
 import type { PeerId } from '../../src/swarm/ground/peer-id.ts';
-import { PeerScores } from '../../src/swarm/membership/standing.ts';
+import { Standings } from '../../src/swarm/membership/standing.ts';
 import { PerMinute } from '../../src/swarm/ground/per-minute.ts';
 import { TokenBucket } from '../../src/swarm/ground/token-bucket.ts';
 import { UploadSlots } from '../../src/swarm/exchange/upload-slots.ts';
@@ -20,45 +20,46 @@ import { MemoryRegister } from '../fakes/memory-register.ts';
 
 const signal = new AbortController().signal;
 
-function scores() {
+function remembered() {
   const clock = new FakeClock();
   const metrics = createSwarmMetrics(new MemoryRegister(), { peers: () => 0, announced: () => 0 });
-  return { clock, scores: new PeerScores({ clock, metrics }, { ban_ms: 1000 }) };
+  return { clock, standings: new Standings({ clock, metrics }, { ban_ms: 1000 }) };
 }
 
 test('bans expire and double with each further one up to 64 times', async () => {
-  const { clock, scores: s } = scores();
+  const { clock, standings: s } = remembered();
   const peer = 'p' as PeerId;
   for (const [i, fault] of (['wrong_piece', 'wrong_list', 'protocol'] as const).entries()) {
     assert.equal(s.fault(peer, fault), true);
     assert.equal(s.banned_ms(peer), 1000 * 2 ** i);
     await clock.advance(1000 * 2 ** i);
-    assert.equal(s.exclusion(peer), undefined);
+    assert.equal(s.excluded(peer), undefined);
   }
   for (let i = 0; i < 10; i++) s.fault(peer, 'protocol');
   assert.equal(s.banned_ms(peer), 64_000);
 });
 
-test('a stalled peer is left alone for half a minute, a busy one for half a second', async () => {
-  const { clock, scores: s } = scores();
+test('a stalled peer is left alone for half a minute, a busy one comes last for half a second', async () => {
+  const { clock, standings: s } = remembered();
   const peer = 'p' as PeerId;
   assert.equal(s.fault(peer, 'busy'), false);
-  assert.equal(s.exclusion(peer), 'busy');
+  assert.equal(s.demoted(peer), 'busy');
+  assert.equal(s.excluded(peer), undefined, 'busy is a preference');
   await clock.advance(500);
-  assert.equal(s.exclusion(peer), undefined);
+  assert.equal(s.demoted(peer), undefined);
   s.fault(peer, 'stalled');
   s.fault(peer, 'gone');
   await clock.advance(29_999);
-  assert.equal(s.exclusion(peer), 'backoff', 'a later, shorter backoff does not cut it');
+  assert.equal(s.excluded(peer)?.reason, 'stalled', 'a later, shorter exclusion does not cut it');
   await clock.advance(1);
-  assert.equal(s.exclusion(peer), undefined);
+  assert.equal(s.excluded(peer), undefined);
 });
 
 test('strangers cannot wash a ban out of the memory of peers', () => {
-  const { scores: s } = scores();
+  const { standings: s } = remembered();
   s.fault('liar' as PeerId, 'wrong_piece');
   for (let i = 0; i < 5000; i++) s.measured(`p${i}` as PeerId, 1, 1, 1);
-  assert.equal(s.exclusion('liar' as PeerId), 'banned');
+  assert.equal(s.excluded('liar' as PeerId)?.reason, 'banned');
 });
 
 test('a token bucket lets its burst through and then its rate', async () => {

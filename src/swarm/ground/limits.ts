@@ -52,8 +52,8 @@ export const MAX_LIST_BODY_BYTES = 8 + 32 * 262_144;
 /** Streams of one protocol per connection: one in use and one being replaced, with room for a third. */
 export const STREAMS_PER_PROTOCOL = 4;
 
-/** Peers that bans, rates and backoffs are remembered for. */
-export const MAX_SCORED_PEERS = 1024;
+/** Peers whose standing (rates, exclusions, bans) is remembered. */
+export const MAX_STANDINGS = 1024;
 /** Addresses the bootstrap keeps, learnt ones included. */
 export const MAX_TARGETS = 1024;
 /** Addresses one bootstrap name may resolve to. */

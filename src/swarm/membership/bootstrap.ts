@@ -1,5 +1,6 @@
 import type { Multiaddr } from '@multiformats/multiaddr';
 import type { Clock } from '../../base/clock.ts';
+import type { ExclusionReason } from '../../piece/exclusion.ts';
 import type { Logger } from '../../ops/logger.ts';
 import {
   type BootstrapEntry,
@@ -27,7 +28,7 @@ const RESOLVE_DEADLINE_MS = 3000;
 /** What became of one address, for `status`. */
 export type TargetStatus = {
   readonly address: string;
-  readonly result: ConnectResult | 'connected' | 'pending';
+  readonly result: ConnectResult | ExclusionReason | 'connected' | 'pending';
   readonly failures: number;
 };
 
@@ -168,10 +169,9 @@ export class Bootstrap {
         target.due_ms = now_ms + this.#config.max_backoff_ms;
         continue;
       }
-      const shunned =
-        target.peer === undefined ? undefined : this.#modules.mesh.shunned(target.peer);
-      if (shunned !== undefined) {
-        target.last = shunned;
+      const excluded = target.peer && this.#modules.mesh.excluded(target.peer);
+      if (excluded !== undefined) {
+        target.last = excluded.reason;
         target.due_ms = now_ms + this.#config.min_backoff_ms;
         continue;
       }

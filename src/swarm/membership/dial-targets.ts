@@ -1,5 +1,6 @@
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { byTransport, type DialTarget, transportOf, type Transports } from './addresses.ts';
+import type { ExclusionReason } from '../../piece/exclusion.ts';
 import type { ExchangedPeer } from '../inventory/inventory-protocol.ts';
 import { MAX_TARGETS } from '../ground/limits.ts';
 import type { ConnectResult } from '../metrics.ts';
@@ -18,7 +19,8 @@ export type Target = {
   failures: number;
   due_ms: number;
   isDialling: boolean;
-  last: ConnectResult | undefined;
+  /** How the last dial ended, or why there was none. */
+  last: ConnectResult | ExclusionReason | undefined;
 };
 
 /** The machines the bootstrap knows of, configured or learnt. Bounded: learnt ones are refused beyond the limit. */

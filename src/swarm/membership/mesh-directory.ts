@@ -1,26 +1,31 @@
 import type { Digest } from '../../oci/digest.ts';
-import type { PieceSource, SourceFault, SourceFinder } from '../../piece/source.ts';
+import type { Demotion, ExclusionReason, SourceFault } from '../../piece/exclusion.ts';
+import type { PieceSource, SourceFinder } from '../../piece/source.ts';
 import type { Mesh } from './mesh.ts';
-import type { RejectReason, SwarmMetrics } from '../metrics.ts';
+import type { SwarmMetrics } from '../metrics.ts';
 import type { OwnInventory } from '../inventory/own-inventory.ts';
 import type { PeerDirectory } from '../peer-directory.ts';
 import type { PeerId } from '../ground/peer-id.ts';
-import type { PeerScores } from './standing.ts';
+import type { Standings } from './standing.ts';
 import type { PeerSession } from './peer-session.ts';
 import { PeerSource } from './peer-source.ts';
 import { prefixOf } from '../inventory/prefix-set.ts';
 
-/** Why a peer is or is not asked for a blob. */
-export type Explanation = { readonly peer: PeerId; readonly reason: 'candidate' | RejectReason };
+/** Why a peer is or is not asked for a blob; `busy` = it is asked only when no candidate is left. */
+export type Explanation = { readonly peer: PeerId; readonly reason: 'candidate' | ExclusionReason };
 
 export type DirectoryModules = {
   readonly mesh: Pick<Mesh, 'sessions' | 'has' | 'blame'>;
   readonly own: OwnInventory;
-  readonly scores: PeerScores;
-  readonly metrics: Pick<SwarmMetrics, 'rejected'>;
+  readonly standings: Standings;
+  readonly metrics: Pick<SwarmMetrics, 'excluded'>;
 };
 
-type Judged = { readonly session: PeerSession; readonly reason: Explanation['reason'] };
+type Judged = {
+  readonly session: PeerSession;
+  readonly excluded: ExclusionReason | undefined;
+  readonly demoted: Demotion | undefined;
+};
 
 /** Rate assumed of a peer that was never measured: it gets its chance before those known to be slow. */
 const UNMEASURED_BYTES_PER_SECOND = 50e6;
@@ -54,12 +59,14 @@ export class MeshDirectory implements PeerDirectory, SourceFinder {
 
   /** Every connected or banned peer with the rule that keeps it out, for people who ask why nobody was asked. */
   explain(digest: Digest): readonly Explanation[] {
-    const { mesh, scores } = this.#modules;
-    const connected = this.#judge(digest).map(({ session, reason }) => ({
-      peer: session.id,
-      reason,
-    }));
-    const banned = scores
+    const { mesh, standings } = this.#modules;
+    const connected = this.#judge(digest).map(
+      ({ session, excluded, demoted }): Explanation => ({
+        peer: session.id,
+        reason: excluded ?? demoted ?? 'candidate',
+      }),
+    );
+    const banned = standings
       .banned()
       .filter((ban) => !mesh.has(ban.id))
       .map((ban) => ({ peer: ban.id, reason: 'banned' as const }));
@@ -68,11 +75,13 @@ export class MeshDirectory implements PeerDirectory, SourceFinder {
 
   #candidates(digest: Digest): PeerSession[] {
     const judged = this.#judge(digest);
-    const free = judged.filter((j) => j.reason === 'candidate');
+    const usable = judged.filter((j) => j.excluded === undefined);
+    const free = usable.filter((j) => j.demoted === undefined);
     // A busy holder is better than none: the pull room waits for it in its own time.
-    const chosen = free.length > 0 ? free : judged.filter((j) => j.reason === 'busy');
-    for (const { reason } of judged) {
-      if (reason !== 'candidate') this.#modules.metrics.rejected.inc({ reason });
+    const chosen = free.length > 0 ? free : usable;
+    for (const { excluded, demoted } of judged) {
+      const reason = excluded ?? (free.length > 0 ? demoted : undefined);
+      if (reason !== undefined) this.#modules.metrics.excluded.inc({ reason });
     }
     return chosen.map((j) => j.session).sort((a, b) => this.#worth(b) - this.#worth(a));
   }
@@ -81,15 +90,16 @@ export class MeshDirectory implements PeerDirectory, SourceFinder {
     const prefix = prefixOf(digest);
     return [...this.#modules.mesh.sessions()].map((session) => ({
       session,
-      reason: session.prefixes.has(prefix)
-        ? (this.#modules.scores.exclusion(session.id) ?? 'candidate')
+      excluded: session.prefixes.has(prefix)
+        ? this.#modules.standings.excluded(session.id)?.reason
         : 'no_content',
+      demoted: this.#modules.standings.demoted(session.id),
     }));
   }
 
   /** Near ones first, then what is left of the measured rate under the load the peer reports. */
   #worth(session: PeerSession): number {
-    const rate = this.#modules.scores.rate(session.id) || UNMEASURED_BYTES_PER_SECOND;
+    const rate = this.#modules.standings.rate(session.id) || UNMEASURED_BYTES_PER_SECOND;
     const worth = rate * (1.05 - session.state.load);
     return this.#isNear(session) ? worth + 1e15 : worth;
   }

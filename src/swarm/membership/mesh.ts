@@ -2,7 +2,7 @@ import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import type { Multiaddr } from '@multiformats/multiaddr';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../ops/logger.ts';
-import type { SourceFault } from '../../piece/source.ts';
+import type { Exclusion, SourceFault } from '../../piece/exclusion.ts';
 import { AdmissionGate } from '../admission/admission-gate.ts';
 import type { ClusterKeys } from '../admission/cluster-key.ts';
 import type { SwarmConfig } from '../config.ts';
@@ -19,7 +19,7 @@ import {
 import type { CloseReason, ConnectResult, SwarmMetrics } from '../metrics.ts';
 import type { OwnInventory } from '../inventory/own-inventory.ts';
 import type { PeerId } from '../ground/peer-id.ts';
-import type { PeerScores } from './standing.ts';
+import type { Standings } from './standing.ts';
 import { PeerSession } from './peer-session.ts';
 import type { PieceBuffers } from '../exchange/piece-buffers.ts';
 import type { PieceServer } from '../exchange/piece-server.ts';
@@ -34,7 +34,7 @@ export type MeshModules = {
   readonly node: Libp2p;
   readonly keys: ClusterKeys;
   readonly own: OwnInventory;
-  readonly scores: PeerScores;
+  readonly standings: Standings;
   readonly server: PieceServer;
   readonly buffers: PieceBuffers;
   readonly clock: Clock;
@@ -124,14 +124,13 @@ export class Mesh {
   }
 
   /** Why the peer is not to be dialled now, whatever its addresses promise. */
-  shunned(peer: PeerId): 'banned' | 'backoff' | undefined {
-    const reason = this.#modules.scores.exclusion(peer);
-    return reason === 'busy' ? undefined : reason;
+  excluded(peer: PeerId): Exclusion | undefined {
+    return this.#modules.standings.excluded(peer);
   }
 
   /** Notes a fault of a peer; a ban closes its connection. */
   blame(peer: PeerId, fault: SourceFault): void {
-    if (!this.#modules.scores.fault(peer, fault)) return;
+    if (!this.#modules.standings.fault(peer, fault)) return;
     this.#modules.logger.warn({ peer, fault }, 'peer banned');
     this.#sessions.get(peer)?.end('banned');
   }
@@ -143,7 +142,7 @@ export class Mesh {
 
   #precheck(connection: Connection): ConnectResult | undefined {
     const peer = connection.remotePeer.toString() as PeerId;
-    if (this.#modules.scores.banned_ms(peer) > 0) return 'banned';
+    if (this.#modules.standings.banned_ms(peer) > 0) return 'banned';
     if (connection.direction === 'outbound') {
       if (this.#sessions.has(peer) || this.#gate.isDialling(peer)) return 'duplicate';
     }

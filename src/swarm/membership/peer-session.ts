@@ -23,7 +23,7 @@ import {
 import type { CloseReason, SwarmMetrics } from '../metrics.ts';
 import type { OwnInventory } from '../inventory/own-inventory.ts';
 import type { PeerId } from '../ground/peer-id.ts';
-import type { PeerScores } from './standing.ts';
+import type { Standings } from './standing.ts';
 import type { PieceBuffers } from '../exchange/piece-buffers.ts';
 import { PieceClient } from '../exchange/piece-client.ts';
 import type { PieceServer } from '../exchange/piece-server.ts';
@@ -35,7 +35,7 @@ const FAREWELL_MS = 500;
 export type SessionModules = {
   readonly connection: Connection;
   readonly own: OwnInventory;
-  readonly scores: PeerScores;
+  readonly standings: Standings;
   readonly server: PieceServer;
   readonly buffers: PieceBuffers;
   readonly clock: Clock;
@@ -94,7 +94,7 @@ export class PeerSession {
       open: (signal) => this.#open(PIECE_PROTOCOL, signal),
       events: {
         onReceived: (bytes, elapsed_ms, first_ms) =>
-          modules.scores.measured(this.id, bytes, elapsed_ms, first_ms),
+          modules.standings.measured(this.id, bytes, elapsed_ms, first_ms),
         onBytes: (bytes) => {
           this.received_bytes += bytes;
           modules.metrics.downloaded.inc({ transport: this.transport }, bytes);
@@ -257,7 +257,7 @@ export class PeerSession {
       'peer broke the protocol, connection closed',
     );
     // Another version is nobody's fault; anything else of an admitted peer is.
-    if (reason === 'protocol_error') this.#modules.scores.fault(this.id, 'protocol');
+    if (reason === 'protocol_error') this.#modules.standings.fault(this.id, 'protocol');
     this.end(reason, reason);
   }
 }

@@ -1,6 +1,7 @@
 import type { Digest } from '../../oci/digest.ts';
 import type { PieceList } from '../../piece/piece-list.ts';
-import type { PieceSource, SourceFault, UnverifiedPiece } from '../../piece/source.ts';
+import type { SourceFault } from '../../piece/exclusion.ts';
+import type { PieceSource, UnverifiedPiece } from '../../piece/source.ts';
 import type { PeerSession } from './peer-session.ts';
 
 /** Requests kept in flight; more only queue. Measured: two fill a QUIC connection, four a TCP one. */

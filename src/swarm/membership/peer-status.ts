@@ -1,6 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
+import type { ExclusionReason } from '../../piece/exclusion.ts';
 import type { PeerId } from '../ground/peer-id.ts';
-import type { PeerScores } from './standing.ts';
+import type { Standings } from './standing.ts';
 import type { PeerSession } from './peer-session.ts';
 
 /** One connected peer as an operator sees it. `host` and `zone` are the peer's own words. */
@@ -11,8 +12,8 @@ export type PeerStatus = {
   readonly zone: string;
   readonly host: string;
   readonly software: string;
-  /** greeting = admitted, inventory not complete yet; then why it is or is not asked now. */
-  readonly state: 'greeting' | 'ready' | 'busy' | 'backoff' | 'banned';
+  /** greeting = admitted, inventory not complete yet; then ready, or why it is not asked or asked last now. */
+  readonly state: 'greeting' | 'ready' | ExclusionReason;
   readonly disk_full: boolean;
   readonly load: number;
   readonly received_bytes: number;
@@ -24,12 +25,13 @@ export type PeerStatus = {
   readonly served_ms_ago: number;
 };
 
-/** Reads a session and its score. */
+/** Reads a session and its standing. */
 export function peerStatus(
   session: PeerSession,
-  scores: PeerScores,
+  standings: Standings,
   clock: Pick<Clock, 'now_ms'>,
 ): PeerStatus {
+  const unwanted = standings.excluded(session.id)?.reason ?? standings.demoted(session.id);
   return {
     id: session.id,
     addresses: [session.connection.remoteAddr.toString(), ...session.addresses],
@@ -37,12 +39,12 @@ export function peerStatus(
     zone: session.hello?.zone ?? '',
     host: session.hello?.host ?? '',
     software: session.hello?.software ?? '',
-    state: session.synced ? (scores.exclusion(session.id) ?? 'ready') : 'greeting',
+    state: session.synced ? (unwanted ?? 'ready') : 'greeting',
     disk_full: session.state.disk_full,
     load: session.state.load,
     received_bytes: session.received_bytes,
     sent_bytes: session.sent_bytes,
-    rate_bytes_per_second: Math.round(scores.rate(session.id)),
+    rate_bytes_per_second: Math.round(standings.rate(session.id)),
     blobs: session.prefixes.size,
     connected_ms: Math.round(clock.now_ms() - session.since_ms),
     served_ms_ago: clock.now_ms() - (session.served_ms ?? -Infinity),

@@ -1,43 +1,51 @@
 import type { Clock } from '../../base/clock.ts';
-import type { SourceFault } from '../../piece/source.ts';
-import { MAX_SCORED_PEERS } from '../ground/limits.ts';
+import {
+  type Demotion,
+  type Exclusion,
+  isVerdict,
+  type SourceFault,
+  type Verdict,
+} from '../../piece/exclusion.ts';
+import { MAX_STANDINGS } from '../ground/limits.ts';
 import type { SwarmMetrics } from '../metrics.ts';
 import type { PeerId } from '../ground/peer-id.ts';
 
 /** Weight of the newest measurement: the last ten or so decide. */
 const EWMA_WEIGHT = 0.2;
 /** A peer that stalled is left alone this long, in ms, whatever its addresses promise. */
-const STALLED_BACKOFF_MS = 30_000;
+const STALLED_MS = 30_000;
 /** One whose connection broke comes back sooner: most often its daemon was restarted. */
-const GONE_BACKOFF_MS = 5000;
-/** A busy peer is asked again after this long, in ms: about the time of one piece at 10 MB/s. */
+const GONE_MS = 5000;
+/** A busy peer comes last this long, in ms: about the time of one piece at 10 MB/s. */
 const BUSY_MS = 500;
 /** Bans double up to this many times. */
 const MAX_DOUBLINGS = 6;
 
-type Score = {
+/** Reasons the swarm excludes a host for, the gravest first. */
+const EXCLUDING = ['banned', 'stalled', 'gone'] as const;
+
+type Standing = {
   rate_bytes_per_second: number;
   first_byte_ms: number;
-  backoff_until_ms: number;
+  readonly excluded_until_ms: Record<(typeof EXCLUDING)[number], number>;
   busy_until_ms: number;
-  banned_until_ms: number;
   bans: number;
-  ban_fault: SourceFault;
+  verdict: Verdict;
 };
 
 /** A peer that is banned now, and the fault that led to it. */
 export type Ban = {
   readonly id: PeerId;
-  readonly reason: SourceFault;
+  readonly reason: Verdict;
   readonly expires_in_ms: number;
 };
 
 /**
- * What we remember of each peer: measured speed, backoffs, bans. Only our own experience counts, never a third party's
+ * What we remember of each peer: measured speed, exclusions, bans. Only our own experience counts, never a third party's
  * word. Bounded: the peer that was forgotten longest goes first, banned ones last.
  */
-export class PeerScores {
-  readonly #scores = new Map<PeerId, Score>();
+export class Standings {
+  readonly #standings = new Map<PeerId, Standing>();
   readonly #clock: Pick<Clock, 'now_ms'>;
   readonly #metrics: Pick<SwarmMetrics, 'bans'>;
   readonly #ban_ms: number;
@@ -53,102 +61,97 @@ export class PeerScores {
 
   /** Notes a whole answer of the peer. */
   measured(peer: PeerId, bytes: number, elapsed_ms: number, first_byte_ms: number): void {
-    const score = this.#of(peer);
+    const standing = this.#of(peer);
     const rate = (bytes / Math.max(elapsed_ms, 1)) * 1000;
     const mix = (old: number, now: number): number =>
       old === 0 ? now : old + EWMA_WEIGHT * (now - old);
-    score.rate_bytes_per_second = mix(score.rate_bytes_per_second, rate);
-    score.first_byte_ms = mix(score.first_byte_ms, Math.max(first_byte_ms, 0));
+    standing.rate_bytes_per_second = mix(standing.rate_bytes_per_second, rate);
+    standing.first_byte_ms = mix(standing.first_byte_ms, Math.max(first_byte_ms, 0));
   }
 
   /** Notes a fault. True = the peer is banned now and its connection must go. */
   fault(peer: PeerId, fault: SourceFault): boolean {
-    const score = this.#of(peer);
+    const standing = this.#of(peer);
     const now_ms = this.#clock.now_ms();
-    switch (fault) {
-      case 'wrong_piece':
-      case 'wrong_list':
-      case 'protocol':
-        score.banned_until_ms = now_ms + this.#ban_ms * 2 ** Math.min(score.bans, MAX_DOUBLINGS);
-        score.bans += 1;
-        score.ban_fault = fault;
-        this.#metrics.bans.inc({ fault });
-        return true;
-      case 'stalled':
-      case 'gone':
-        score.backoff_until_ms = Math.max(
-          score.backoff_until_ms,
-          now_ms + (fault === 'stalled' ? STALLED_BACKOFF_MS : GONE_BACKOFF_MS),
-        );
-        return false;
-      case 'busy':
-        score.busy_until_ms = now_ms + BUSY_MS;
-        return false;
-      case 'no_content':
-        return false;
+    const { excluded_until_ms } = standing;
+    if (isVerdict(fault)) {
+      excluded_until_ms.banned =
+        now_ms + this.#ban_ms * 2 ** Math.min(standing.bans, MAX_DOUBLINGS);
+      standing.bans += 1;
+      standing.verdict = fault;
+      this.#metrics.bans.inc({ fault });
+      return true;
     }
+    if (fault === 'stalled') excluded_until_ms.stalled = now_ms + STALLED_MS;
+    if (fault === 'gone') excluded_until_ms.gone = now_ms + GONE_MS;
+    if (fault === 'busy') standing.busy_until_ms = now_ms + BUSY_MS;
+    return false;
   }
 
-  /** Why the peer is no candidate now, whatever it holds. */
-  exclusion(peer: PeerId): 'banned' | 'backoff' | 'busy' | undefined {
-    const score = this.#scores.get(peer);
-    if (score === undefined) return undefined;
+  /** Why the peer is no candidate now and not to be dialled, whatever it holds. */
+  excluded(peer: PeerId): Exclusion | undefined {
+    const standing = this.#standings.get(peer);
+    if (standing === undefined) return undefined;
     const now_ms = this.#clock.now_ms();
-    if (score.banned_until_ms > now_ms) return 'banned';
-    if (score.backoff_until_ms > now_ms) return 'backoff';
-    return score.busy_until_ms > now_ms ? 'busy' : undefined;
+    const reason = EXCLUDING.find((word) => standing.excluded_until_ms[word] > now_ms);
+    return reason && { reason, until_ms: standing.excluded_until_ms[reason] };
+  }
+
+  /** Why the peer comes last among the candidates now. */
+  demoted(peer: PeerId): Demotion | undefined {
+    const until_ms = this.#standings.get(peer)?.busy_until_ms ?? -Infinity;
+    return until_ms > this.#clock.now_ms() ? 'busy' : undefined;
   }
 
   /** Measured bytes per second; 0 = not measured yet. */
   rate(peer: PeerId): number {
-    return this.#scores.get(peer)?.rate_bytes_per_second ?? 0;
+    return this.#standings.get(peer)?.rate_bytes_per_second ?? 0;
   }
 
   /** Rest of the ban in ms; 0 = not banned. */
   banned_ms(peer: PeerId): number {
-    const until_ms = this.#scores.get(peer)?.banned_until_ms ?? 0;
+    const until_ms = this.#standings.get(peer)?.excluded_until_ms.banned ?? 0;
     return Math.max(0, until_ms - this.#clock.now_ms());
   }
 
   /** Every peer that is banned now. */
   banned(): readonly Ban[] {
-    return [...this.#scores]
-      .map(([id, { ban_fault }]) => ({ id, reason: ban_fault, expires_in_ms: this.banned_ms(id) }))
+    return [...this.#standings]
+      .map(([id, { verdict }]) => ({ id, reason: verdict, expires_in_ms: this.banned_ms(id) }))
       .filter((ban) => ban.expires_in_ms > 0);
   }
 
-  #of(peer: PeerId): Score {
-    const known = this.#scores.get(peer);
+  #of(peer: PeerId): Standing {
+    const known = this.#standings.get(peer);
     if (known !== undefined) {
       // Moves to the young end of the map.
-      this.#scores.delete(peer);
-      this.#scores.set(peer, known);
+      this.#standings.delete(peer);
+      this.#standings.set(peer, known);
       return known;
     }
-    if (this.#scores.size >= MAX_SCORED_PEERS) this.#evict();
-    const score: Score = {
+    if (this.#standings.size >= MAX_STANDINGS) this.#forget();
+    const standing: Standing = {
       rate_bytes_per_second: 0,
       first_byte_ms: 0,
-      backoff_until_ms: -Infinity,
+      excluded_until_ms: { banned: -Infinity, stalled: -Infinity, gone: -Infinity },
       busy_until_ms: -Infinity,
-      banned_until_ms: -Infinity,
       bans: 0,
-      ban_fault: 'protocol',
+      verdict: 'protocol',
     };
-    this.#scores.set(peer, score);
-    return score;
+    this.#standings.set(peer, standing);
+    return standing;
   }
 
-  #evict(): void {
+  #forget(): void {
     const now_ms = this.#clock.now_ms();
     let victim: PeerId | undefined;
-    for (const [peer, score] of this.#scores) {
+    for (const [peer, { excluded_until_ms }] of this.#standings) {
       victim ??= peer;
-      if (score.banned_until_ms <= now_ms) {
+      if (excluded_until_ms.banned <= now_ms) {
         victim = peer;
         break;
       }
     }
-    if (victim !== undefined) this.#scores.delete(victim);
+    if (victim !== undefined) this.#standings.delete(victim);
   }
 }
