@@ -5,7 +5,7 @@ import type { StagedBlob } from '../store/blob-store.ts';
 import { slept } from './deadline.ts';
 import type { Lane } from './fetch-gate.ts';
 import { Flight } from './flight.ts';
-import type { Claim, PieceLists } from './piece-lists.ts';
+import type { Claim, ListClaims } from './list-claims.ts';
 import { type Assignment, type PlanFlight, type PlanSource, plan } from './planner.ts';
 import { PULL_LIMITS, type PullConfig } from './pull-config.ts';
 import type { PullModules } from './pull-modules.ts';
@@ -22,7 +22,7 @@ export type AttemptWork = {
   readonly claim: Claim;
   readonly staged: StagedBlob;
   readonly roster: Roster;
-  readonly lists: PieceLists;
+  readonly claims: ListClaims;
   /** A small blob: two sources are raced. */
   readonly small: boolean;
   /** Whether somebody waits now. */
@@ -336,14 +336,14 @@ export class Attempt {
   /** Only a sender who claims this very list is guilty of a piece that fails it. */
   async #wrong(flight: Flight): Promise<void> {
     const { member, source } = flight;
-    const { lists, claim, roster } = this.#work;
+    const { claims, claim, roster } = this.#work;
     this.#modules.metrics.pieces.inc({ result: 'wrong' });
     this.#otherList.add(member.id);
     this.#flights.delete(flight);
-    if (member.kind === 'peer' && lists.vouches(member.id, claim) === 'unknown') {
-      await lists.ask(member, this.#signal);
+    if (member.kind === 'peer' && claims.vouches(member.id, claim) === 'unknown') {
+      await claims.ask(member, this.#signal);
     }
-    const guilty = member.kind === 'peer' && lists.vouches(member.id, claim) === 'same';
+    const guilty = member.kind === 'peer' && claims.vouches(member.id, claim) === 'same';
     if (guilty) roster.fault(member, 'wrong_piece', source);
     this.#log('piece is wrong', flight, { guilty });
   }

@@ -8,7 +8,7 @@ import { Attempt, type AttemptEnd } from './attempt.ts';
 import { slept } from './deadline.ts';
 import type { SessionResult } from './metrics.ts';
 import { NothingStaged } from './nothing-staged.ts';
-import { type Claim, PieceLists } from './piece-lists.ts';
+import { type Claim, ListClaims } from './list-claims.ts';
 import { PULL_LIMITS, type PullConfig } from './pull-config.ts';
 import type { PullModules } from './pull-modules.ts';
 import type { PullOutcome } from './pull-port.ts';
@@ -53,7 +53,7 @@ export class Session implements TicketOwner {
   readonly #config: PullConfig;
   readonly #hooks: SessionHooks;
   readonly #roster: Roster;
-  readonly #lists: PieceLists;
+  readonly #claims: ListClaims;
   readonly #tickets = new Set<Ticket>();
   readonly #stop = new AbortController();
   readonly #started_ms: number;
@@ -75,7 +75,7 @@ export class Session implements TicketOwner {
     this.#config = config;
     this.#hooks = hooks;
     this.#roster = new Roster(modules, target);
-    this.#lists = new PieceLists({ clock: modules.clock, roster: this.#roster }, target, config);
+    this.#claims = new ListClaims({ clock: modules.clock, roster: this.#roster }, target, config);
     this.#started_ms = modules.clock.now_ms();
     this.#roster.refresh();
   }
@@ -241,7 +241,7 @@ export class Session implements TicketOwner {
     const { signal } = this.#stop;
     if (await this.#restored()) return 'complete';
     for (let tries = 0; tries <= PULL_LIMITS.restarts_max; tries++) {
-      this.#claim ??= await this.#lists.gather(signal);
+      this.#claim ??= await this.#claims.gather(signal);
       if (this.#claim === undefined || signal.aborted || !(await this.#stage())) break;
       const end = await this.#attemptWith(this.#claim, this.#staged!);
       if (end === 'all') {
@@ -288,7 +288,7 @@ export class Session implements TicketOwner {
       claim,
       staged,
       roster: this.#roster,
-      lists: this.#lists,
+      claims: this.#claims,
       small: this.#small && pieceCount(this.target.size_bytes) === 1,
       waited: () => this.waited,
     };
@@ -305,7 +305,7 @@ export class Session implements TicketOwner {
     try {
       await this.#staged!.publish();
       this.#staged = undefined;
-      this.#lists.confirm(claim);
+      this.#claims.confirm(claim);
       return 'complete';
     } catch (error) {
       const { digest } = this.target;
@@ -317,7 +317,7 @@ export class Session implements TicketOwner {
         { digest, authors: claim.authors.size },
         'all pieces matched a piece list that is wrong',
       );
-      this.#lists.refute(claim);
+      this.#claims.refute(claim);
       return 'refuted';
     }
   }
@@ -326,10 +326,10 @@ export class Session implements TicketOwner {
   #otherListMayDo(end: AttemptEnd, claim: Claim): boolean {
     if (end !== 'dry') return false;
     claim.rejected = true;
-    const other = this.#lists.best();
+    const other = this.#claims.best();
     const askable = this.#roster.members().some((m) => {
       if (!this.#roster.usable(m)) return false;
-      return other !== undefined && this.#lists.vouches(m.id, other) === 'same';
+      return other !== undefined && this.#claims.vouches(m.id, other) === 'same';
     });
     if (!askable) claim.rejected = false;
     return askable;

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { parseConfig } from '../../src/config/load.ts';
 import { digestOf, type Digest } from '../../src/oci/digest.ts';
 import { PIECE_BYTES } from '../../src/piece/layout.ts';
 import { createPullMetrics } from '../../src/pull/metrics.ts';
@@ -12,16 +13,8 @@ import { MemoryRegister } from '../fakes/memory-register.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
 import { type Script, ScriptedSource, Traffic } from '../fakes/scripted-source.ts';
 
-const CONFIG: PullConfig = {
-  sessions_max: 64,
-  pieces_in_flight_max: 16,
-  first_byte_timeout_ms: 1000,
-  min_bytes_per_second: 64 * 1024,
-  small_wait_ms: 100,
-  busy_wait_ms: 2000,
-  no_progress_ms: 10_000,
-  linger_ms: 30_000,
-};
+/** The product's defaults. */
+const CONFIG: PullConfig = parseConfig('', 'defaults', {}).pull;
 
 export type Blob = { readonly digest: Digest; readonly bytes: Uint8Array };
 

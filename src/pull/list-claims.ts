@@ -19,10 +19,10 @@ export type Claim = {
 };
 
 /**
- * The piece lists of one session: competing claims of its holders. A blob of one piece needs none, for its sha256 digest is the
+ * What the holders of one session claim to be its piece list, and who is behind each claim. A blob of one piece needs none, for its sha256 digest is the
  * list. Every source is taken at its own word: only who claims the very same list can be guilty of a piece that fails it.
  */
-export class PieceLists {
+export class ListClaims {
   readonly #clock: Clock;
   readonly #roster: Roster;
   readonly #target: { readonly digest: Digest; readonly size_bytes: number };
