@@ -12,6 +12,7 @@ import { DEFAULT_PREFILL_CONFIG } from './content/prefill.ts';
 import { contentService } from './content/service.ts';
 import { controlService } from './control/service.ts';
 import { daemonStatus } from './daemon-status.ts';
+import { swarmConfig } from './daemon-swarm-config.ts';
 import type { Digest } from './oci/digest.ts';
 import { OpsEndpoint, type Readiness } from './ops/endpoint.ts';
 import type { Logger } from './ops/logger.ts';
@@ -25,7 +26,7 @@ import { type Listening, listen, openSocket } from './rpc/listen.ts';
 import type { OpenSocket } from './rpc/open-socket.ts';
 import { LocalStore } from './store/local-store.ts';
 import { storeConfig } from './store/store-config.ts';
-import type { Swarm, SwarmConfig } from './swarm/swarm.ts';
+import type { Swarm } from './swarm/swarm.ts';
 
 /** How often lost blobs are looked for again among the peers, and systemd's status line is renewed, in ms. */
 const ROUND_MS = 5_000;
@@ -258,11 +259,11 @@ export class Daemon implements AsyncDisposable {
       return;
     }
     await clock.sleep(SWARM_DELAY_MS, { signal: this.#stop.signal });
-    const { Swarm, defaultSwarmConfig } = await import('./swarm/swarm.ts');
-    const full = { ...defaultSwarmConfig, ...this.#swarmConfig() };
+    const { Swarm } = await import('./swarm/swarm.ts');
+    const about = { host_name: hostname(), software_version: this.#modules.version };
     const swarm = await Swarm.start(
       { store, clock, logger: this.#log('swarm'), register: this.#register },
-      full,
+      swarmConfig(this.#config, about),
       { signal: this.#stop.signal },
     );
     this.#swarm = swarm;
@@ -279,28 +280,6 @@ export class Daemon implements AsyncDisposable {
         },
       }),
     );
-  }
-
-  #swarmConfig() {
-    const { swarm, store } = this.#config;
-    return {
-      state_dir: store.state_directory,
-      cluster_key_file: swarm.cluster_key_file,
-      listen: swarm.listen_addresses,
-      port: swarm.listen_port,
-      quic: swarm.transports.includes('quic'),
-      tcp: swarm.transports.includes('tcp'),
-      bootstrap: swarm.bootstrap,
-      zone: swarm.zone,
-      host_name: hostname(),
-      software_version: this.#modules.version,
-      max_peers: swarm.max_peers,
-      dial_timeout_ms: swarm.dial_timeout_ms,
-      peer_timeout_ms: swarm.silent_peer_ms,
-      ban_ms: swarm.ban_ms,
-      upload_slots: swarm.upload_slots,
-      max_upload_bytes_per_second: swarm.max_upload_bytes_per_second,
-    } satisfies Partial<SwarmConfig>;
   }
 
   /** What has no event of its own: systemd's status line, what peers hear of our disk, and lost blobs that a peer may have by now. */

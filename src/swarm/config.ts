@@ -23,6 +23,7 @@ export type SwarmConfig = {
   readonly software_version: string;
   readonly max_peers: number;
   readonly max_parallel_dials: number;
+  /** Of one target. QUIC gets the first half, TCP the second: with 5 s, both silent still leaves a second try within ten seconds. */
   readonly dial_timeout_ms: number;
   /** First and largest wait between tries of one address; doubles, with jitter. */
   readonly min_backoff_ms: number;
@@ -40,29 +41,14 @@ export type SwarmConfig = {
   readonly max_prefixes_per_peer: number;
 };
 
-/** Everything that has a sensible default. */
-export const defaultSwarmConfig = {
-  listen: ['0.0.0.0', '::'],
-  port: 7946,
+/** Settings that no key of the configuration file turns; the defaults of all others stand in the config room's schema. */
+export const fixedSwarmConfig = {
   announce: [],
-  quic: true,
-  tcp: true,
-  bootstrap: [],
-  zone: '',
-  host_name: '',
-  software_version: '',
-  max_peers: 150,
   max_parallel_dials: 8,
-  // QUIC gets the first half, TCP the second: both silent still leaves a second try within ten seconds.
-  dial_timeout_ms: 5000,
   min_backoff_ms: 1000,
   // A healed partition is noticed within half a minute, jitter included.
   max_backoff_ms: 20_000,
   ping_interval_ms: 5000,
-  peer_timeout_ms: 10_000,
-  ban_ms: 600_000,
-  upload_slots: 8,
   max_waiting_uploads: 16,
-  max_upload_bytes_per_second: 0,
   max_prefixes_per_peer: MAX_PREFIXES,
 } as const satisfies Partial<SwarmConfig>;

@@ -25,8 +25,6 @@ import { type PeerStatus, peerStatus } from './membership/peer-status.ts';
 import { TokenBucket } from './ground/token-bucket.ts';
 import { UploadSlots } from './exchange/upload-slots.ts';
 
-export { defaultSwarmConfig, type SwarmConfig } from './config.ts';
-
 export type SwarmModules = {
   readonly store: SharedBlobs;
   readonly clock: Clock;

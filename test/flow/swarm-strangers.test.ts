@@ -9,7 +9,6 @@ import { systemClock } from '../../src/base/clock.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { admitAsDialer } from '../../src/swarm/admission/admission.ts';
 import { ClusterKeys } from '../../src/swarm/admission/cluster-key.ts';
-import { defaultSwarmConfig } from '../../src/swarm/config.ts';
 import { encodeInventory } from '../../src/swarm/inventory/inventory-protocol.ts';
 import {
   ADMISSION_PROTOCOL,
@@ -19,9 +18,9 @@ import {
 import { createNode, startNode } from '../../src/swarm/transport/node.ts';
 import { encodeRequest } from '../../src/swarm/exchange/piece-protocol.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
-import { eventually, SwarmHost, TEST_KEY } from '../swarm/swarm-host.ts';
+import { eventually, loopbackConfig, SwarmHost, TEST_KEY } from '../swarm/swarm-host.ts';
 
-const config = { ...defaultSwarmConfig, listen: ['127.0.0.1'], port: 0, quic: false };
+const config = { ...loopbackConfig(), quic: false };
 const hello = { protocol: 1, software: 'raw', zone: '', host: 'raw', listen: [] };
 
 /** A bare libp2p node that says what it likes. */

@@ -16,7 +16,7 @@ import { PrometheusRegister } from '../../src/ops/register.ts';
 import { PIECE_BYTES, pieceCount, pieceLength, pieceOffset } from '../../src/piece/layout.ts';
 import type { PieceList } from '../../src/piece/piece-list.ts';
 import type { SharedBlobs } from '../../src/store/blob-store.ts';
-import { defaultSwarmConfig } from '../../src/swarm/config.ts';
+import { swarmConfig } from '../../src/daemon-swarm-config.ts';
 import { Swarm } from '../../src/swarm/swarm.ts';
 
 /** What is false: the bytes alone, or the piece lists as well. */
@@ -90,14 +90,7 @@ const swarm = await Swarm.start(
     logger: createLogger({ level: 'debug' }),
     register: new PrometheusRegister(),
   },
-  {
-    ...defaultSwarmConfig,
-    state_dir: config.store.state_directory,
-    cluster_key_file: config.swarm.cluster_key_file,
-    listen: config.swarm.listen_addresses,
-    port: config.swarm.listen_port,
-    bootstrap: config.swarm.bootstrap,
-  },
+  swarmConfig(config, { host_name: '', software_version: '' }),
   { signal: stop.signal },
 );
 await writeFile(join(dirname(file), 'up'), swarm.id);

@@ -9,7 +9,9 @@ import { pieceCount, pieceLength, pieceOffset } from '../../src/piece/layout.ts'
 import type { PieceList } from '../../src/piece/piece-list.ts';
 import type { SharedBlobs } from '../../src/store/blob-store.ts';
 import { generateClusterKey } from '../../src/swarm/admission/cluster-key.ts';
-import { defaultSwarmConfig, type SwarmConfig } from '../../src/swarm/config.ts';
+import { parseConfig } from '../../src/config/load.ts';
+import { swarmConfig } from '../../src/daemon-swarm-config.ts';
+import type { SwarmConfig } from '../../src/swarm/config.ts';
 import { Swarm, type SwarmStatus } from '../../src/swarm/swarm.ts';
 import { MemoryLogger } from '../fakes/memory-logger.ts';
 import { MemoryRegister } from '../fakes/memory-register.ts';
@@ -84,6 +86,13 @@ export async function eventually(
 /** The key all hosts of a test share unless it says otherwise. */
 export const TEST_KEY = generateClusterKey();
 
+/** The product's defaults, on a free port of loopback. */
+export function loopbackConfig(): SwarmConfig {
+  const about = { host_name: '', software_version: '' };
+  const defaults = swarmConfig(parseConfig('', 'defaults', {}), about);
+  return { ...defaults, listen: ['127.0.0.1'], port: 0 };
+}
+
 /** One swarm on loopback with its store, log and metrics. */
 export class SwarmHost implements AsyncDisposable {
   readonly swarm: Swarm;
@@ -117,9 +126,7 @@ export class SwarmHost implements AsyncDisposable {
     const swarm = await Swarm.start(
       { store: blobs, clock: options.clock ?? systemClock, logger, register },
       {
-        ...defaultSwarmConfig,
-        listen: ['127.0.0.1'],
-        port: 0,
+        ...loopbackConfig(),
         min_backoff_ms: 50,
         state_dir: join(dir, 'state'),
         cluster_key_file,
