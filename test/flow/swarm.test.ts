@@ -169,6 +169,8 @@ test('a host without a free upload slot answers busy, and is used again when nob
   source.blame('busy');
   assert.deepEqual(c.swarm.explain(digest).find((x) => x.peer === a.swarm.id)?.reason, 'busy');
   assert.equal(c.swarm.find(digest, 1000).length, 1, 'a busy holder is better than none');
+  const left_out = c.register.value('candidates_excluded_total', { reason: 'busy' });
+  assert.equal(left_out, 0, 'it was not left out');
   blobs.open.resolve(undefined);
   assert.equal((await first).bytes.length, 1000);
 });
