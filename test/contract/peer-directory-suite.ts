@@ -5,7 +5,7 @@ import type { PeerId } from '../../src/swarm/ground/peer-id.ts';
 import type { PeerDirectory } from '../../src/swarm/peer-directory.ts';
 
 /** One host's view. */
-export type DirectoryHost = { readonly id: PeerId; readonly directory: PeerDirectory };
+type DirectoryHost = { readonly id: PeerId; readonly directory: PeerDirectory };
 
 /** Hosts that see each other, at first with nothing announced. `leave` takes the last one away. */
 export type Directories = AsyncDisposable & {

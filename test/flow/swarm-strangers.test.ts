@@ -9,12 +9,18 @@ import { systemClock } from '../../src/base/clock.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { admitAsDialer } from '../../src/swarm/admission/admission.ts';
 import { ClusterKeys } from '../../src/swarm/admission/cluster-key.ts';
-import { encodeInventory } from '../../src/swarm/inventory/inventory-protocol.ts';
+import {
+  decodeInventoryHeader,
+  encodeInventory,
+  INVENTORY_HEADER_BYTES,
+  type InventoryFrameType,
+} from '../../src/swarm/inventory/inventory-protocol.ts';
 import {
   ADMISSION_PROTOCOL,
   INVENTORY_PROTOCOL,
   PIECE_PROTOCOL,
 } from '../../src/swarm/ground/limits.ts';
+import { FrameDecoder } from '../../src/swarm/transport/frame-decoder.ts';
 import { createNode, startNode } from '../../src/swarm/transport/node.ts';
 import { encodeRequest } from '../../src/swarm/exchange/piece-protocol.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
@@ -28,21 +34,31 @@ class Stranger implements AsyncDisposable {
   readonly node: Libp2p;
   readonly connection: Connection;
   readonly closed: Promise<unknown>;
+  /** Types of the inventory frames that came, in order. */
+  readonly heard: readonly (InventoryFrameType | undefined)[];
 
-  private constructor(node: Libp2p, connection: Connection) {
+  private constructor(node: Libp2p, connection: Connection, heard: Stranger['heard']) {
     this.node = node;
     this.connection = connection;
     this.closed = once(connection, 'close');
+    this.heard = heard;
   }
 
   static async dial(host: SwarmHost): Promise<Stranger> {
     const node = await createNode(await generateKeyPair('Ed25519'), config);
-    for (const protocol of [INVENTORY_PROTOCOL, PIECE_PROTOCOL]) {
-      await node.handle(protocol, () => undefined);
-    }
+    const heard: (InventoryFrameType | undefined)[] = [];
+    await node.handle(PIECE_PROTOCOL, () => undefined);
+    await node.handle(INVENTORY_PROTOCOL, (stream) => {
+      const decoder = new FrameDecoder(INVENTORY_HEADER_BYTES, (frame) => {
+        const { type, length } = decodeInventoryHeader(frame);
+        heard.push(type);
+        return { length, done: () => undefined };
+      });
+      stream.addEventListener('message', ({ data }) => decoder.push(data.subarray()));
+    });
     await startNode(node, config);
     const listening = host.swarm.status().listen.find((address) => address.includes('/tcp/'));
-    return new Stranger(node, await node.dial(multiaddr(listening)));
+    return new Stranger(node, await node.dial(multiaddr(listening)), heard);
   }
 
   /** Proves the cluster key, so that the other protocols are served. */
@@ -204,4 +220,10 @@ test('addresses a peer tells of are kept apart from asking: no frame goes back f
   await eventually(t, () => host.swarm.status().addresses.some((a) => a.result === 'self'));
   assert.equal(host.register.value('dials_total', { result: 'self' }), 0);
   assert.equal(host.swarm.status().addresses.length, 1);
+  // Frames keep their order, and peers follow changes within a batch: with the second change, all of the first batch is here.
+  for (let changes = 1; changes <= 2; changes++) {
+    host.blobs.put(randomBytes(100));
+    await eventually(t, () => stranger.heard.filter((f) => f === 'add').length === changes);
+  }
+  assert.ok(!stranger.heard.includes('peers'), stranger.heard.join(' '));
 });
