@@ -33,7 +33,8 @@ type Options = {
 
 /**
  * A host in a temporary tree, with a containerd that reads its configuration as the real ones do (imports, globs, appended
- * lists, proxies by key, version 1's own names) and a systemd that restarts it. The real ones are in real-containerd.test.ts.
+ * lists, proxies by key, version 1's own names) and a systemd that restarts it. What it knows of containerd is its own and not the
+ * product's, so that the two can disagree; the real ones are in test/host/wiring.test.ts.
  */
 export class FakeHost {
   readonly dir: string;
