@@ -59,6 +59,13 @@ const swarmRules = [
     from: { path: '^src/swarm/[^/]+/' },
     to: { path: `^src/swarm/${swarmDoor}$`, dependencyTypesNot: ['type-only'] },
   },
+  {
+    name: 'swarm-door-is-low',
+    comment: 'what all rooms of the swarm know knows none of them but the ground',
+    severity: 'error',
+    from: { path: `^src/swarm/${swarmDoor}$` },
+    to: { path: '^src/swarm/', pathNot: `^src/swarm/(ground/|${swarmDoor}$)` },
+  },
 ];
 module.exports = {
   forbidden: [

@@ -1,6 +1,5 @@
 import type { MetricRegister } from '../ops/register.ts';
 import type { ExclusionReason, Verdict } from '../piece/exclusion.ts';
-import type { PieceStatus } from './exchange/piece-protocol.ts';
 
 /** How an attempt to become neighbours ended; also the reason shown per address. */
 export type ConnectResult =
@@ -17,6 +16,9 @@ export type ConnectResult =
   | 'banned'
   | 'full' // the mesh has its largest size, or too many wait for admission
   | 'gone'; // closed in the middle
+
+/** How a peer's request was answered; the words of the piece protocol. */
+type Answer = 'ok' | 'not_found' | 'busy' | 'error';
 
 /** Metrics of the swarm room. */
 export type SwarmMetrics = ReturnType<typeof createSwarmMetrics>;
@@ -62,7 +64,7 @@ export function createSwarmMetrics(
       help: 'Peers left out of a candidate list, by reason.',
       labels: ['reason'],
     }),
-    served: register.counter<{ kind: 'piece' | 'list'; status: PieceStatus }>({
+    served: register.counter<{ kind: 'piece' | 'list'; status: Answer }>({
       name: 'swarm_requests_served_total',
       help: 'Requests of peers by kind and answer.',
       labels: ['kind', 'status'],
