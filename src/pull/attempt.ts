@@ -6,10 +6,11 @@ import { slept } from './deadline.ts';
 import type { Lane } from './fetch-gate.ts';
 import { Flight } from './flight.ts';
 import type { Claim, ListClaims } from './list-claims.ts';
-import { type Assignment, type PlanFlight, type PlanSource, plan } from './planner.ts';
+import { type Assignment, plan } from './planner.ts';
 import { PULL_LIMITS, type PullConfig } from './pull-config.ts';
 import type { PullModules } from './pull-modules.ts';
-import type { Member, Roster } from './roster.ts';
+import { type Member, planSource, type Roster } from './roster.ts';
+import { secondOpinion } from './second-opinion.ts';
 import type { StallKind } from './stall-watch.ts';
 
 /**
@@ -234,33 +235,14 @@ export class Attempt {
     }
     return plan({
       missing,
-      flights: [...this.#flights].map((f) => this.#planFlight(f)),
-      sources: this.#candidates().map((m) => this.#planSource(m)),
+      flights: [...this.#flights].map((f) => f.planned()),
+      sources: this.#candidates().map((m) => planSource(m, this.#modules.loads, this.#work.roster)),
       budget,
       order: waited() ? 'prefix' : 'spread',
       piece_bytes: PIECE_BYTES,
       race: small,
       random: this.#modules.random,
     });
-  }
-
-  #planFlight(f: Flight): PlanFlight {
-    const eta_ms = f.meter.eta_ms(this.#modules.clock.now_ms(), f.length);
-    return { piece: f.piece, source: f.member.id, stalled: f.stalled !== undefined, eta_ms };
-  }
-
-  #planSource(m: Member): PlanSource {
-    const { loads } = this.#modules;
-    const { near, depth } = m.source;
-    return {
-      id: m.id,
-      near,
-      depth: Math.max(1, depth),
-      in_flight: loads.in_flight(m.id),
-      rate: loads.rate(m.id),
-      usable: this.#work.roster.usable(m),
-      demoted: m.demoted !== undefined,
-    };
   }
 
   async #fly({ piece, reason }: Assignment, member: Member): Promise<void> {
@@ -333,7 +315,7 @@ export class Attempt {
     this.kick();
   }
 
-  /** Only a sender who claims this very list is guilty of a piece that fails it. */
+  /** Only a sender who claims this very list, and sends the piece wrong again, is guilty of it. */
   async #wrong(flight: Flight): Promise<void> {
     const { member, source } = flight;
     const { claims, claim, roster } = this.#work;
@@ -343,9 +325,16 @@ export class Attempt {
     if (member.kind === 'peer' && claims.vouches(member.id, claim) === 'unknown') {
       await claims.ask(member, this.#signal);
     }
-    const guilty = member.kind === 'peer' && claims.vouches(member.id, claim) === 'same';
-    if (guilty) roster.fault(member, 'wrong_piece', source);
-    this.#log('piece is wrong', flight, { guilty });
+    const suspect = member.kind === 'peer' && claims.vouches(member.id, claim) === 'same';
+    if (!suspect) {
+      this.#log('piece is wrong', flight, {});
+      return;
+    }
+    const asked = { source, piece: flight.piece, length: flight.length, list: claim.list };
+    const fault = await secondOpinion(this.#modules, asked, this.#signal);
+    if (fault === undefined) this.#otherList.delete(member.id);
+    else roster.fault(member, fault, source);
+    this.#log('piece is wrong', flight, { fault });
   }
 
   #log(message: string, flight: Flight, facts: object): void {

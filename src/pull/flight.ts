@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import { DaemonError } from '../base/errors.ts';
 import type { PieceSource, UnverifiedPiece } from '../piece/source.ts';
 import { untilAborted } from './deadline.ts';
-import type { Assignment } from './planner.ts';
+import type { Assignment, PlanFlight } from './planner.ts';
 import type { Member } from './roster.ts';
 import type { SourceLoads } from './source-loads.ts';
 import { FlightMeter, type StallKind, type StallWatch } from './stall-watch.ts';
@@ -45,6 +45,13 @@ export class Flight {
 
   get aborted(): boolean {
     return this.#end.signal.aborted;
+  }
+
+  /** As the planner sees it. */
+  planned(): PlanFlight {
+    const eta_ms = this.meter.eta_ms(this.#clock.now_ms(), this.length);
+    const { piece, member, stalled } = this;
+    return { piece, source: member.id, stalled: stalled !== undefined, eta_ms };
   }
 
   /** Ends it: the piece is here from elsewhere, or nobody wants it. */

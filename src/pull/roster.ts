@@ -9,7 +9,9 @@ import {
   type SourceFault,
 } from '../piece/exclusion.ts';
 import type { PieceSource, SourceFinder } from '../piece/source.ts';
+import type { PlanSource } from './planner.ts';
 import { PULL_LIMITS } from './pull-config.ts';
+import type { SourceLoads } from './source-loads.ts';
 
 /** A source within one session. */
 export type Member = {
@@ -123,6 +125,20 @@ export class Roster {
 /** Reasons that keep a source out of this session for good. */
 function isFinal(reason: ExclusionReason): boolean {
   return isVerdict(reason) || reason === 'no_content';
+}
+
+/** A member as the planner sees it, with what all sessions together ask of it. */
+export function planSource(m: Member, loads: SourceLoads, roster: Roster): PlanSource {
+  const { near, depth } = m.source;
+  return {
+    id: m.id,
+    near,
+    depth: Math.max(1, depth),
+    in_flight: loads.in_flight(m.id),
+    rate: loads.rate(m.id),
+    usable: roster.usable(m),
+    demoted: m.demoted !== undefined,
+  };
 }
 
 function newMember(source: PieceSource): Member {

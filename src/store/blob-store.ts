@@ -166,8 +166,15 @@ export interface SharedBlobs {
   ): () => void;
   /** `not_found`. */
   pieceList(digest: Digest): Promise<PieceList>;
-  /** One piece, checked against our own list the first time it is served. `not_found`; `data_loss` = it was corrupt and is quarantined now. Caller owns the bytes. */
-  readPiece(digest: Digest, index: number): Promise<Uint8Array>;
+  /**
+   * One piece, checked against our own list the first time it is served and whenever it is `doubted`. `not_found`; `data_loss` = it was corrupt and
+   * is quarantined now. Caller owns the bytes.
+   */
+  readPiece(
+    digest: Digest,
+    index: number,
+    options?: { readonly doubted: boolean },
+  ): Promise<Uint8Array>;
 }
 
 export interface BlobStore extends BlobCatalog, IngestArea, StagingArea, SharedBlobs {}

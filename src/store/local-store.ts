@@ -199,8 +199,12 @@ export class LocalStore implements BlobStore, AsyncDisposable {
   pieceList(digest: Digest): Promise<PieceList> {
     return this.#parts.pieces.pieceList(digest);
   }
-  readPiece(digest: Digest, index: number): Promise<Uint8Array> {
-    return this.#parts.pieces.readPiece(digest, index);
+  readPiece(
+    digest: Digest,
+    index: number,
+    options?: { readonly doubted: boolean },
+  ): Promise<Uint8Array> {
+    return this.#parts.pieces.readPiece(digest, index, options);
   }
 
   /** Ends staged blobs, finishes small file work, closes files and gives the lock back. Writers and `run` must have ended. */

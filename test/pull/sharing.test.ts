@@ -43,6 +43,43 @@ describe('tickets of one session', () => {
     again.release();
   });
 
+  it('pieces behind a prefix that was given away are not fetched again by a retried pull', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(4);
+    b.source(blob, { id: 'x', depth: 4, act: (i) => (i === 1 ? 'gone' : 'serve') });
+    const one = b.join(blob);
+    const { value } = await b.outcome(one);
+    assert.ok(value.kind === 'prefix' && value.sole);
+    assert.equal(value.staged.prefix_bytes, PIECE_BYTES);
+    await using ingest = await b.store.ingest('ref', { total_bytes: blob.bytes.length });
+    await ingest.takePrefix(value.staged, { move: true });
+    one.release();
+    await b.clock.advance(0);
+    const other = b.source(blob, { id: 'y' });
+    const again = b.join(blob);
+    assert.equal((await b.outcome(again)).value.kind, 'complete');
+    again.release();
+    assert.deepEqual(other.requests.toSorted(), [0, 1]);
+  });
+
+  it('a blob that was kept for peers comes back for containerd without asking anybody', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(3);
+    b.store.put(blob.bytes, 'cache');
+    assert.equal((await b.pull(blob)).prefix, -1);
+    assert.notEqual(b.store.info(blob.digest), undefined);
+  });
+
+  it('a blob that was kept for peers and has become damaged is fetched from them', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(3);
+    b.store.put(blob.bytes, 'cache');
+    b.store.blobs.get(blob.digest)!.bytes = new Uint8Array(blob.bytes.length);
+    b.source(blob);
+    assert.equal((await b.pull(blob)).prefix, -1);
+    assert.deepEqual(b.store.blobs.get(blob.digest)?.bytes, blob.bytes);
+  });
+
   it('a cancelled waiter only leaves; a retried pull joins the same session', async () => {
     await using b = new PullBench();
     const blob = blobOf(4);

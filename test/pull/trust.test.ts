@@ -21,6 +21,30 @@ describe('trust', () => {
     assert.deepEqual(honest.blames, []);
   });
 
+  it('a holder that finds its own piece damaged when asked again is not blamed for it', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(3);
+    const damaged = b.source(blob, {
+      id: 'x',
+      act: (index, nth) => (nth === 0 ? 'wrong' : index === 0 ? 'missing' : 'serve'),
+    });
+    const honest = b.source(blob, { id: 'y', latency_ms: 50 });
+    assert.equal((await b.pull(blob)).prefix, -1);
+    assert.deepEqual(
+      damaged.blames.filter((fault) => fault !== 'no_content'),
+      [],
+    );
+    assert.deepEqual(honest.blames, []);
+  });
+
+  it('a piece that was damaged on the way costs nobody anything', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(3);
+    const only = b.source(blob, { id: 'x', act: (_index, nth) => (nth === 0 ? 'wrong' : 'serve') });
+    assert.equal((await b.pull(blob)).prefix, -1);
+    assert.deepEqual(only.blames, []);
+  });
+
   it('a sender of a wrong blob of one piece is blamed', async () => {
     await using b = new PullBench();
     const blob = blobOf(0.5);

@@ -180,13 +180,16 @@ describe('a damaged blob', () => {
     assert.deepEqual([...store.lost()], []);
   });
 
-  it('checks a piece once per process', async (t) => {
+  it('checks a piece once per process, and again when somebody doubts it', async (t) => {
     const room = await StoreRoom.make(t);
     await using store = await room.open();
     await commitBytes(store, bytes);
     await store.readPiece(digest, 1);
     corrupt(room, PIECE_BYTES + 7);
     assert.equal((await store.readPiece(digest, 1))[7], 0xff);
+    // Whoever doubts it gets it compared again.
+    await rejects(store.readPiece(digest, 1, { doubted: true }), 'data_loss');
+    assert.deepEqual([...store.lost()], [{ digest, size_bytes: bytes.length }]);
   });
 
   it('is not adopted when its file is shorter or gone', async (t) => {

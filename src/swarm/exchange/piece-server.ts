@@ -21,6 +21,7 @@ import {
   REQUEST_BYTES,
 } from './piece-protocol.ts';
 import type { TokenBucket } from '../ground/token-bucket.ts';
+import { SentPieces } from './sent-pieces.ts';
 import type { UploadSlots } from './upload-slots.ts';
 
 type Request = Exclude<PieceRequest, { kind: 'cancel' }>;
@@ -62,6 +63,8 @@ class ServedStream {
   readonly #asker: PieceAsker;
   readonly #framed: FramedStream;
   readonly #queue: Queued[] = [];
+  /** Who asks twice for one piece doubts the first answer: it is read and compared anew. */
+  readonly #sent = new SentPieces();
   #running = false;
 
   constructor(stream: Stream, asker: PieceAsker, modules: PieceServerModules) {
@@ -137,7 +140,9 @@ class ServedStream {
         const list = await this.#modules.store.pieceList(request.digest);
         return pieceCount(list.size_bytes) > request.max_pieces ? 'not_found' : encodeList(list);
       }
-      const bytes = await this.#modules.store.readPiece(request.digest, request.index);
+      const doubted = this.#sent.has(request.digest, request.index);
+      const bytes = await this.#modules.store.readPiece(request.digest, request.index, { doubted });
+      this.#sent.add(request.digest, request.index);
       return bytes.length === request.length ? bytes : 'not_found';
     } catch (error) {
       if (hasCode(error, 'not_found', 'out_of_range', 'data_loss')) return 'not_found';
