@@ -25,12 +25,14 @@ const CHECKOUT: readonly string[] = [
 /** What of a run is left on the machine when nothing is. */
 const NOTHING = { namespaces: [], processes: [], mounts: [], directories: [], cgroups: [] };
 
+type ConfigLines = Readonly<Record<string, readonly string[]>>;
+
 /** One host of the lab. */
 export interface NodeOptions {
   /** Containerd of this line, wired to the daemon as its content plugin; none when left out. */
   readonly line?: ContainerdLine;
   /** Lines of the configuration by section, e.g. `{ store: ['cache_max_bytes = 0'] }`; they replace the lab's own by key. */
-  readonly config?: Readonly<Record<string, readonly string[]>>;
+  readonly config?: ConfigLines | ((host: LabHost) => ConfigLines);
   /** A cluster key of its own, in place of the lab's. */
   readonly cluster_key?: string;
   /** Command line of the product, e.g. of an installed one. Default: this checkout's sources. */
@@ -39,6 +41,8 @@ export interface NodeOptions {
   readonly program?: readonly string[];
   /** Size of a file system of its own for the content directory, in bytes; only programs of the host see into it. */
   readonly content_disk_bytes?: number;
+  /** Runs before anything of the host starts, e.g. to mount a disk. */
+  readonly prepare?: (host: LabHost, content_dir: string) => Promise<void>;
   /** Images whose blobs lie in the content directory before the daemon starts, as if pulled long ago. */
   readonly seeds?: readonly TestImage[];
   /** Decompress with igzip on containerd's side. Default true: the tests are about what arrives, not about gunzip. */
@@ -100,7 +104,7 @@ export class SwarmLab implements AsyncDisposable {
     const key_file = join(host.dir, 'cluster.key');
     await writeFile(key_file, `${options.cluster_key ?? this.#cluster_key}\n`, { mode: 0o600 });
     const bootstrap = this.#nodes.map((node) => `"${node.host.address}:${SWARM_PORT}"`);
-    const own: Record<string, readonly string[]> = {
+    const own: ConfigLines = {
       store: [
         `content_directory = "${content_dir}"`,
         `state_directory = "${join(host.dir, 'state')}"`,
@@ -117,9 +121,11 @@ export class SwarmLab implements AsyncDisposable {
       metrics: ['listen = "127.0.0.1:9479"'],
       log: ['level = "debug"'],
     };
-    await writeFile(config, toToml(own, options.config ?? {}));
+    const { config: more = {} } = options;
+    await writeFile(config, toToml(own, typeof more === 'function' ? more(host) : more));
     if (options.content_disk_bytes !== undefined)
       await mountDisk(host, content_dir, options.content_disk_bytes);
+    await options.prepare?.(host, content_dir);
     for (const image of options.seeds ?? []) await seed(image, content_dir);
     const { product = CHECKOUT } = options;
     const argv = [...(options.program ?? [...product, 'daemon']), '--config', config];
@@ -246,10 +252,7 @@ export function blobsOf(image: TestImage): readonly TestImage['config'][] {
   return [...new Map(all.map((blob) => [blob.digest, blob])).values()];
 }
 
-function toToml(
-  own: Readonly<Record<string, readonly string[]>>,
-  more: Readonly<Record<string, readonly string[]>>,
-): string {
+function toToml(own: ConfigLines, more: ConfigLines): string {
   const keyOf = (line: string): string => line.split('=')[0]!.trim();
   const sections = [...new Set([...Object.keys(own), ...Object.keys(more)])];
   return sections

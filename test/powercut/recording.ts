@@ -1,0 +1,206 @@
+// One host's life on a logged disk: real containerd and the product's daemon fetch, forget and fetch again, and the log keeps it.
+import { setTimeout as pause } from 'node:timers/promises';
+import { join } from 'node:path';
+import { SeededRandom } from '../fixtures/seeded-random.ts';
+import type { ContainerdLine } from '../host/lab/debian-packages.ts';
+import type { LabHost } from '../host/lab/host.ts';
+import type { Pushed } from '../host/pull-bench.ts';
+import { midPull, rateFor } from '../host/pull-bench.ts';
+import type { SwarmLab, SwarmNode } from '../host/swarm-lab.ts';
+import { blobsOf } from '../host/swarm-lab.ts';
+import { LoggedDisk } from './logged-disk.ts';
+
+const DISK_BYTES = 512 * 1024 * 1024;
+/** Pauses between two steps, in ms: in some the journal commits, in most it does not. */
+const IDLE_MS = 1200;
+/** A client that gives up does so within this, in ms. */
+const PATIENCE_MS = 250;
+
+/** The images of a recording, by where they are when it begins. */
+export interface CutImages {
+  /** Held by a peer. */
+  readonly near: Pushed;
+  /** Another version of `near`, only in the registry. */
+  readonly next: Pushed;
+  /** Only in the registry. */
+  readonly far: Pushed;
+  /** Held by a peer that dies in the middle of it. */
+  readonly half: Pushed;
+  readonly tiny: Pushed;
+}
+
+/** From `position` of the log on containerd's clients were told that they have an image; or they gave it back. */
+export interface Told {
+  readonly position: number;
+  readonly at_ms: number;
+  readonly namespace: string;
+  readonly ref: string;
+  readonly has: boolean;
+}
+
+export interface RecordingParts {
+  readonly lab: SwarmLab;
+  readonly images: CutImages;
+  /** Holds `near`. */
+  readonly steady: SwarmNode;
+  /** Holds `half`. */
+  readonly mortal: SwarmNode;
+}
+
+export interface RecordingOptions {
+  readonly name: string;
+  readonly line: ContainerdLine;
+  readonly product: readonly string[];
+  readonly mount_options: readonly string[];
+  /** Decides the order of the steps and the pauses. */
+  readonly seed: string;
+}
+
+/** A recorded life; made by `record`. The node is stopped and its disk unplugged. */
+export interface Recording {
+  readonly node: SwarmNode;
+  readonly disk: LoggedDisk;
+  readonly told: readonly Told[];
+}
+
+/** `ctr content fetch`: the whole image, nothing unpacked. */
+export async function fetchImage(
+  { containerd }: SwarmNode,
+  ref: string,
+  options: { readonly namespace?: string; readonly signal?: AbortSignal } = {},
+): Promise<void> {
+  const hosts = ['--hosts-dir', join(containerd.dir, 'certs')];
+  await containerd.ctr(['content', 'fetch', ...hosts, ref], options);
+}
+
+/** Starts a host, lives through every step once in an order of the seed's, and cuts nothing yet. */
+export async function record(parts: RecordingParts, options: RecordingOptions): Promise<Recording> {
+  const { lab, steady, mortal } = parts;
+  let disk: LoggedDisk | undefined;
+  const node = await lab.addNode(options.name, {
+    line: options.line,
+    product: options.product,
+    // All on one disk, as on most hosts.
+    config: (host) => ({ store: [`state_directory = "${join(rootOf(host), 'layerswarm')}"`] }),
+    prepare: async (host) => {
+      disk = await LoggedDisk.create(host, {
+        mountpoint: rootOf(host),
+        size_bytes: DISK_BYTES,
+        mount_options: options.mount_options,
+      });
+    },
+  });
+  const life = new Life(node, disk!, new SeededRandom(options.seed));
+  await lab.meshed(node, {
+    peers: 2,
+    holders: [steady, mortal],
+    blobs: Math.min(...[parts.images.near, parts.images.half].map((p) => blobsOf(p.image).length)),
+  });
+  await life.through(parts);
+  await node.containerd.stop(0);
+  await node.daemon.crash();
+  await disk!.unplug();
+  return { node, disk: disk!, told: life.told };
+}
+
+/** containerd's root directory, which is the whole disk. */
+function rootOf(host: LabHost): string {
+  return join(host.dir, 'containerd/root');
+}
+
+class Life {
+  readonly told: Told[] = [];
+  readonly #node: SwarmNode;
+  readonly #disk: LoggedDisk;
+  readonly #random: SeededRandom;
+
+  constructor(node: SwarmNode, disk: LoggedDisk, random: SeededRandom) {
+    this.#node = node;
+    this.#disk = disk;
+    this.#random = random;
+  }
+
+  /** Every step once, some twice, each followed by a pause. */
+  async through({ lab, images, mortal }: RecordingParts): Promise<void> {
+    const { near, next, far, half, tiny } = images;
+    const steps: (() => Promise<void>)[] = [
+      () => this.fetch(far),
+      () => this.fetch(tiny),
+      async () => {
+        await this.fetch(near);
+        await this.idle();
+        await this.forget(near);
+        // Its blobs come back out of the cache.
+        await this.fetch(near);
+      },
+      async () => {
+        await this.giveUp(next);
+        await this.fetch(next);
+      },
+      async () => {
+        await Promise.all([this.fetch(far, 'other'), this.fetch(tiny, 'other')]);
+        await this.idle();
+        await this.forget(far, 'other');
+      },
+      async () => {
+        await mortal.host.shape({ rate_bits: rateFor(half, 3) });
+        const fetching = this.fetch(half);
+        // Awaited below.
+        fetching.catch(() => undefined);
+        await midPull(this.#node, half);
+        await mortal.daemon.crash();
+        await fetching;
+      },
+      () => this.unpack(tiny),
+    ];
+    for (const step of this.#shuffled(steps)) {
+      await step();
+      await this.idle();
+    }
+    for (const pushed of this.#shuffled([near, next, far, half])) await this.forget(pushed);
+    await this.idle();
+    for (const pushed of this.#shuffled([near, next, far, half])) {
+      await this.fetch(pushed);
+      await this.idle();
+    }
+    await lab.registry.forget();
+  }
+
+  async fetch(pushed: Pushed, namespace = 'default'): Promise<void> {
+    await fetchImage(this.#node, pushed.ref, { namespace });
+    this.#note(pushed, namespace, true);
+  }
+
+  /** A client that is killed at a random instant. */
+  async giveUp(pushed: Pushed): Promise<void> {
+    const signal = AbortSignal.timeout(20 + this.#random.below(PATIENCE_MS));
+    // It may be quicker than its patience ends; nobody was told either way.
+    await fetchImage(this.#node, pushed.ref, { signal }).catch(() => undefined);
+  }
+
+  async unpack(pushed: Pushed): Promise<void> {
+    await this.#node.containerd.pull(pushed.ref);
+    this.#note(pushed, 'default', true);
+  }
+
+  async forget(pushed: Pushed, namespace = 'default'): Promise<void> {
+    this.#note(pushed, namespace, false);
+    await this.#node.containerd.removeImage(pushed.ref, namespace);
+  }
+
+  async idle(): Promise<void> {
+    await pause(this.#random.below(IDLE_MS));
+  }
+
+  #note({ ref }: Pushed, namespace: string, has: boolean): void {
+    const { position } = this.#disk;
+    this.told.push({ position, at_ms: Date.now(), namespace, ref, has });
+  }
+
+  #shuffled<T>(items: readonly T[]): readonly T[] {
+    return items
+      .map((item) => ({ item, key: this.#random.below(2 ** 32) }))
+      .toSorted((x, y) => x.key - y.key)
+      .map(({ item }) => item);
+  }
+}
