@@ -2,12 +2,12 @@
 // as on every machine this runs on.
 
 /** Longest data of one read or write, in bytes; what the kernel takes at most with its default `max_pages_limit`. */
-export const MAX_DATA_BYTES = 1024 * 1024;
+const MAX_DATA_BYTES = 1024 * 1024;
 /** The kernel refuses to read a request into less than this. */
 export const REQUEST_BYTES = MAX_DATA_BYTES + 4096;
 
 /** Operations this file system answers; all others get `ENOSYS`. */
-export const OPCODES = {
+const OPCODES = {
   2: 'forget',
   3: 'getattr',
   14: 'open',
@@ -23,7 +23,7 @@ export const OPCODES = {
   42: 'batch_forget',
 } as const satisfies Readonly<Record<number, string>>;
 
-export type Operation = (typeof OPCODES)[keyof typeof OPCODES];
+type Operation = (typeof OPCODES)[keyof typeof OPCODES];
 
 /** One request; `body` is a view into the buffer it was read into, valid until the next read. */
 export interface FuseRequest {

@@ -1,5 +1,5 @@
 // An ext4 file system on a lab host whose every block write is logged, and the same file system after a power cut.
-import { closeSync, openSync, statSync } from 'node:fs';
+import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { mkdir, stat, truncate, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { ensurePrograms } from '../host/lab/debian-packages.ts';
@@ -12,6 +12,7 @@ import type { LogEntry } from './write-log.ts';
 
 const TOOLS: Readonly<Record<string, string>> = {
   'mkfs.ext4': 'e2fsprogs',
+  filefrag: 'e2fsprogs',
   mount: 'mount',
   umount: 'mount',
   losetup: 'mount',
@@ -19,8 +20,16 @@ const TOOLS: Readonly<Record<string, string>> = {
 const SERVER = resolve(import.meta.dirname, 'disk-server.ts');
 const CUTTER = resolve(import.meta.dirname, 'cut-disk.ts');
 const NODE = [process.execPath, '--disable-warning=ExperimentalWarning'];
+const BLOCK_BYTES = 4096;
 const READY_MS = 10_000;
 const CUT_MS = 60_000;
+
+/** A run of a file's bytes on the disk. */
+export interface Extent {
+  readonly in_file: number;
+  readonly on_disk: number;
+  readonly length: number;
+}
 
 export interface LoggedDiskOptions {
   /** Where the host's programs see the file system. */
@@ -28,6 +37,10 @@ export interface LoggedDiskOptions {
   readonly size_bytes: number;
   /** Options of the ext4 mount, e.g. `commit=60`. */
   readonly mount_options?: readonly string[];
+  /** How long the disk takes to flush, in ms. Default 0. */
+  readonly flush_ms?: number;
+  /** How quickly it writes. Default: as quickly as it can. */
+  readonly bytes_per_ms?: number;
 }
 
 /**
@@ -80,6 +93,30 @@ export class LoggedDisk {
     }
   }
 
+  /** Where on the disk a file lies, in the file's order; `file` is below the mountpoint. */
+  async extentsOf(file: string): Promise<readonly Extent[]> {
+    const { stdout } = await this.#host.run(['filefrag', '-v', `-b${BLOCK_BYTES}`, file]);
+    // `ext: logical_first..last: physical_first..last: length:`
+    const rows = stdout.matchAll(/^\s*\d+:\s*(\d+)\.\.\s*\d+:\s*(\d+)\.\.\s*\d+:\s*(\d+):/gm);
+    return [...rows].map((row) => ({
+      in_file: Number(row[1]) * BLOCK_BYTES,
+      on_disk: Number(row[2]) * BLOCK_BYTES,
+      length: Number(row[3]) * BLOCK_BYTES,
+    }));
+  }
+
+  /** The bytes of a write. */
+  dataOf(write: LogEntry): Buffer {
+    const log = openSync(this.#log, 'r');
+    try {
+      const data = Buffer.allocUnsafe(write.length);
+      readSync(log, data, 0, write.length, write.data);
+      return data;
+    } finally {
+      closeSync(log);
+    }
+  }
+
   /** Unmounts whatever is mounted, orderly; nothing of the host may use it any more. */
   async unplug(): Promise<void> {
     await this.#host.run(['umount', this.mountpoint]);
@@ -119,7 +156,9 @@ export class LoggedDisk {
     await runCommand(['mkfs.ext4', '-q', '-F', '-m', '0', this.#base]);
     const image = `${this.#disk}.image`;
     await runCommand(['cp', '--sparse=always', this.#base, image]);
-    const argv = [...NODE, SERVER, image, this.#log, this.#disk];
+    const { flush_ms = 0, bytes_per_ms = Infinity } = this.#options;
+    const pace = [`${flush_ms}`, `${bytes_per_ms}`];
+    const argv = [...NODE, SERVER, image, this.#log, this.#disk, ...pace];
     this.#server = await this.#host.spawn('disk-server', argv);
     const served = async () =>
       (await this.#host.run(['stat', '-f', '-c', '%T', this.#disk])).stdout.includes('fuse');

@@ -29,15 +29,22 @@ import { bundle } from '../setup/bundle.ts';
 import { aftermathOf } from './aftermath.ts';
 import type { Aftermath } from './aftermath.ts';
 import { instants } from './instants.ts';
-import { record } from './recording.ts';
-import type { CutImages } from './recording.ts';
+import { blobPromises } from './promises.ts';
+import { allOf, record } from './recording.ts';
+import type { CutImages, RecordingOptions } from './recording.ts';
 
 const LINES = ['1.6', '1.7', '2.1'] as const satisfies readonly ContainerdLine[];
 const DEFAULT_CUTS = 24;
 /** Cuts of one recording; more cuts mean more lives. */
 const CUTS_PER_LIFE = 60;
-/** ext4's own 5 s between two commits of its journal, and one that leaves losses more time. */
-const MOUNTS: readonly (readonly string[])[] = [[], ['commit=60']];
+/**
+ * ext4 with its own 5 s between two commits of its journal on a disk that takes as long for a flush as those of cloud hosts do, and
+ * a quick disk whose file system is told to take its time.
+ */
+const DISKS: readonly RecordingOptions['disk'][] = [
+  { flush_ms: 8, bytes_per_ms: 60_000 },
+  { flush_ms: 1, mount_options: ['commit=60'] },
+];
 
 const cuts = Number(process.env['LAYERSWARM_POWERCUTS'] ?? DEFAULT_CUTS);
 const seed = process.env['LAYERSWARM_POWERCUT_SEED'] ?? 'power';
@@ -57,14 +64,14 @@ after(async () => rm(product, { recursive: true, force: true }));
 
 for (let life = 0; life < lives_per_line * lines.length; life++) {
   const line = lines[life % lines.length]!;
-  const mount_options = MOUNTS[(life + Math.floor(life / lines.length)) % MOUNTS.length]!;
-  const name = [`life ${life + 1}`, `containerd ${line}`, ...mount_options].join(', ');
+  const disk = DISKS[(life + Math.floor(life / lines.length)) % DISKS.length]!;
+  const name = `life ${life + 1}, containerd ${line}, ${JSON.stringify(disk)}`;
   suite(`power cuts: ${name}`, { timeout: 3_600_000 }, () => {
     const count = Math.ceil(cuts / (lives_per_line * lines.length));
     const found: Aftermath[] = [];
 
     before(async () => {
-      const told = await liveAndCut({ line, mount_options, seed: `${seed} ${life}`, count });
+      const told = await liveAndCut({ line, disk, seed: `${seed} ${life}`, count });
       found.push(...told);
     });
 
@@ -95,7 +102,7 @@ for (let life = 0; life < lives_per_line * lines.length; life++) {
 
 interface LifeOptions {
   readonly line: ContainerdLine;
-  readonly mount_options: readonly string[];
+  readonly disk: RecordingOptions['disk'];
   readonly seed: string;
   readonly count: number;
 }
@@ -112,7 +119,12 @@ async function liveAndCut(options: LifeOptions): Promise<readonly Aftermath[]> {
     near: await push('near', near),
     next: await push('next', { ...near, version: 2 }),
     far: await push('far', { seed: 'cut-far', size_bytes: 7_000_000 }),
-    half: await push('half', { seed: 'cut-half', size_bytes: 16_000_000, layers: 3 }),
+    half: await push('half', { seed: 'cut-half', size_bytes: 12_000_000, layers: 3 }),
+    many: [
+      await push('many1', { seed: 'cut-many1', size_bytes: 800_000, layers: 8, even: true }),
+      await push('many2', { seed: 'cut-many2', size_bytes: 1_600_000, layers: 8, even: true }),
+      await push('many3', { seed: 'cut-many3', size_bytes: 3_200_000, layers: 8, even: true }),
+    ],
     tiny: await push('tiny', { seed: 'cut-tiny', size_bytes: 100_000, layers: 2 }),
   };
   const steady = await lab.addNode('steady', { seeds: [images.near.image] });
@@ -123,7 +135,9 @@ async function liveAndCut(options: LifeOptions): Promise<readonly Aftermath[]> {
     { name: 'cut', product: command, ...options },
   );
   const found: Aftermath[] = [];
-  for (const cut of instants(recording.disk.entries(), recording.told, options))
-    found.push(await aftermathOf(recording, cut, Object.values(images) as Pushed[]));
+  const log = recording.disk.entries();
+  const promises = blobPromises(recording.disk, log, recording.database);
+  for (const cut of instants({ log, told: recording.told, promises }, options))
+    found.push(await aftermathOf(recording, cut, allOf(images)));
   return found;
 }

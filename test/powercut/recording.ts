@@ -9,10 +9,11 @@ import { midPull, rateFor } from '../host/pull-bench.ts';
 import type { SwarmLab, SwarmNode } from '../host/swarm-lab.ts';
 import { blobsOf } from '../host/swarm-lab.ts';
 import { LoggedDisk } from './logged-disk.ts';
+import type { Extent, LoggedDiskOptions } from './logged-disk.ts';
 
 const DISK_BYTES = 512 * 1024 * 1024;
 /** Pauses between two steps, in ms: in some the journal commits, in most it does not. */
-const IDLE_MS = 1200;
+const IDLE_MS = 700;
 /** A client that gives up does so within this, in ms. */
 const PATIENCE_MS = 250;
 
@@ -26,7 +27,14 @@ export interface CutImages {
   readonly far: Pushed;
   /** Held by a peer that dies in the middle of it. */
   readonly half: Pushed;
+  /** Many small layers, only in the registry; fetched at the same time. */
+  readonly many: readonly Pushed[];
   readonly tiny: Pushed;
+}
+
+/** Every image of a recording. */
+export function allOf({ near, next, far, half, many, tiny }: CutImages): readonly Pushed[] {
+  return [near, next, far, half, ...many, tiny];
 }
 
 /** From `position` of the log on containerd's clients were told that they have an image; or they gave it back. */
@@ -51,7 +59,8 @@ export interface RecordingOptions {
   readonly name: string;
   readonly line: ContainerdLine;
   readonly product: readonly string[];
-  readonly mount_options: readonly string[];
+  /** How its disk behaves. */
+  readonly disk: Pick<LoggedDiskOptions, 'mount_options' | 'flush_ms' | 'bytes_per_ms'>;
   /** Decides the order of the steps and the pauses. */
   readonly seed: string;
 }
@@ -61,6 +70,8 @@ export interface Recording {
   readonly node: SwarmNode;
   readonly disk: LoggedDisk;
   readonly told: readonly Told[];
+  /** Where on the disk containerd's database lies. */
+  readonly database: readonly Extent[];
 }
 
 /** `ctr content fetch`: the whole image, nothing unpacked. */
@@ -81,12 +92,18 @@ export async function record(parts: RecordingParts, options: RecordingOptions): 
     line: options.line,
     product: options.product,
     // All on one disk, as on most hosts.
-    config: (host) => ({ store: [`state_directory = "${join(rootOf(host), 'layerswarm')}"`] }),
+    config: (host) => ({
+      store: [
+        `state_directory = "${join(rootOf(host), 'layerswarm')}"`,
+        // Some of what is deleted comes back out of the cache, most has to be fetched again.
+        'cache_max_bytes = 8000000',
+      ],
+    }),
     prepare: async (host) => {
       disk = await LoggedDisk.create(host, {
         mountpoint: rootOf(host),
         size_bytes: DISK_BYTES,
-        mount_options: options.mount_options,
+        ...options.disk,
       });
     },
   });
@@ -96,11 +113,15 @@ export async function record(parts: RecordingParts, options: RecordingOptions): 
     holders: [steady, mortal],
     blobs: Math.min(...[parts.images.near, parts.images.half].map((p) => blobsOf(p.image).length)),
   });
+  await life.age();
   await life.through(parts);
+  const database = await disk!.extentsOf(
+    join(node.content_dir, '../io.containerd.metadata.v1.bolt/meta.db'),
+  );
   await node.containerd.stop(0);
   await node.daemon.crash();
   await disk!.unplug();
-  return { node, disk: disk!, told: life.told };
+  return { node, disk: disk!, told: life.told, database };
 }
 
 /** containerd's root directory, which is the whole disk. */
@@ -120,9 +141,21 @@ class Life {
     this.#random = random;
   }
 
+  /**
+   * Makes containerd's database as large as that of a host that is not new. In a new one nearly every transaction writes where the
+   * file has no block yet, so that its fdatasync has to commit the file system's journal, and with it every rename before it.
+   */
+  async age(): Promise<void> {
+    const { containerd } = this.#node;
+    const labels = Array.from({ length: 60 }, (_, i) => `label${i}=${'x'.repeat(4000)}`);
+    const names = ['old1', 'old2', 'old3', 'old4'];
+    for (const name of names) await containerd.ctr(['namespaces', 'create', name, ...labels]);
+    for (const name of names) await containerd.ctr(['namespaces', 'remove', name]);
+  }
+
   /** Every step once, some twice, each followed by a pause. */
-  async through({ lab, images, mortal }: RecordingParts): Promise<void> {
-    const { near, next, far, half, tiny } = images;
+  async through({ images, mortal }: RecordingParts): Promise<void> {
+    const { near, next, far, half, many, tiny } = images;
     const steps: (() => Promise<void>)[] = [
       () => this.fetch(far),
       () => this.fetch(tiny),
@@ -151,19 +184,21 @@ class Life {
         await mortal.daemon.crash();
         await fetching;
       },
+      // As on a host that was just added to a cluster.
+      async () => {
+        await Promise.all(many.map(async (pushed) => this.fetch(pushed)));
+      },
       () => this.unpack(tiny),
     ];
     for (const step of this.#shuffled(steps)) {
       await step();
       await this.idle();
     }
-    for (const pushed of this.#shuffled([near, next, far, half])) await this.forget(pushed);
+    const large = [near, next, far, half, ...many];
+    for (const pushed of this.#shuffled(large)) await this.forget(pushed);
     await this.idle();
-    for (const pushed of this.#shuffled([near, next, far, half])) {
-      await this.fetch(pushed);
-      await this.idle();
-    }
-    await lab.registry.forget();
+    await Promise.all(large.map(async (pushed) => this.fetch(pushed)));
+    await this.idle();
   }
 
   async fetch(pushed: Pushed, namespace = 'default'): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * `npm test [STAGE]`: check, unit, flow, contentsuite, host, packaging, in this order, or one of them. Goes on after a failure and ends
+ * `npm test [STAGE]`: check, unit, flow, contentsuite, host, powercut, packaging, in this order, or one of them. Goes on after a failure and ends
  * with one summary over all stages, in node's own words. With CI set in the environment a skipped test is a failure:
  * nothing may be left out there without somebody noticing.
  */
@@ -21,7 +21,7 @@ type Stage = {
   readonly timeout_ms: number;
 };
 
-const OWN_STAGE = /^test\/(flow|contentsuite|host|packaging)\//;
+const OWN_STAGE = /^test\/(flow|contentsuite|host|powercut|packaging)\//;
 const STAGES: readonly Stage[] = [
   { name: 'check', include: [], concurrency: 1, timeout_ms: 0 },
   {
@@ -39,6 +39,13 @@ const STAGES: readonly Stage[] = [
     timeout_ms: 900_000,
   },
   { name: 'host', include: ['test/host/**/*.test.ts'], concurrency: 1, timeout_ms: 1_800_000 },
+  {
+    name: 'powercut',
+    include: ['test/powercut/**/*.test.ts'],
+    concurrency: 1,
+    // Hundreds of cuts on request.
+    timeout_ms: 7_200_000,
+  },
   {
     name: 'packaging',
     include: ['test/packaging/**/*.test.ts'],
