@@ -6,30 +6,38 @@ import type { LogEntry } from './write-log.ts';
 /** bbolt's first two pages, written in turn, end its transactions. */
 const META_PAGES_BYTES = 2 * 4096;
 
-/**
- * How many entries the log has right after the flush of each transaction that made at least one more blob known. From that instant
- * on the blob has to be there, whatever happens.
- */
+/** What the log tells about containerd's database. */
+export interface BlobPromises {
+  /**
+   * How many entries the log has right after the flush of each transaction that made at least one more blob known. From that
+   * instant on the blob has to be there, whatever happens.
+   */
+  readonly instants: readonly number[];
+  /** `<namespace> <digest>` of the blobs known at the end. */
+  readonly known: readonly string[];
+}
+
+/** Follows the database that lies on `disk` at `database` through the log. */
 export function blobPromises(
   disk: Pick<LoggedDisk, 'dataOf'>,
   log: readonly LogEntry[],
   database: readonly Extent[],
-): readonly number[] {
+): BlobPromises {
   const file = Buffer.alloc(Math.max(...database.map((run) => run.in_file + run.length)));
-  const promises: number[] = [];
-  let known: ReadonlySet<string> = new Set();
+  const instants: number[] = [];
+  let known: readonly string[] = [];
   let ended = false;
   for (const [i, entry] of log.entries()) {
     if (entry.kind === 'write') {
       ended = apply(disk, entry, database, file) || ended;
     } else if (ended) {
       ended = false;
-      const now = new Set(knownBlobs(file));
-      if ([...now].some((blob) => !known.has(blob))) promises.push(i + 1);
-      known = now;
+      const before = new Set(known);
+      known = knownBlobs(file);
+      if (known.some((blob) => !before.has(blob))) instants.push(i + 1);
     }
   }
-  return promises;
+  return { instants, known };
 }
 
 /** Does a write to the file, as far as it concerns it; true when that ends a transaction. */

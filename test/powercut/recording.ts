@@ -72,6 +72,8 @@ export interface Recording {
   readonly told: readonly Told[];
   /** Where on the disk containerd's database lies. */
   readonly database: readonly Extent[];
+  /** `<namespace> <digest>` of the blobs containerd knew at the end. */
+  readonly known: readonly string[];
 }
 
 /** `ctr content fetch`: the whole image, nothing unpacked. */
@@ -118,10 +120,14 @@ export async function record(parts: RecordingParts, options: RecordingOptions): 
   const database = await disk!.extentsOf(
     join(node.content_dir, '../io.containerd.metadata.v1.bolt/meta.db'),
   );
+  const known: string[] = [];
+  for (const namespace of ['default', 'other'])
+    for (const digest of await node.containerd.contentList(namespace))
+      known.push(`${namespace} ${digest}`);
   await node.containerd.stop(0);
   await node.daemon.crash();
   await disk!.unplug();
-  return { node, disk: disk!, told: life.told, database };
+  return { node, disk: disk!, told: life.told, database, known };
 }
 
 /** containerd's root directory, which is the whole disk. */
