@@ -8,7 +8,7 @@
  * else only says that it is of no use now, and blames nobody.
  */
 export type ExclusionReason =
-  /** Pull: its bytes disagree with the list that it claims itself. Out of this session for good; a verdict. */
+  /** Pull: its bytes disagree with the list that it claims itself, twice. Out of this session for good; a verdict. */
   | 'wrong_piece'
   /** Pull: the whole blob disagreed although every piece matched its list. Out of this session for good; a verdict. */
   | 'wrong_list'
@@ -16,7 +16,7 @@ export type ExclusionReason =
   | 'protocol'
   /** Swarm: a verdict is in force. Not connected, no candidate, until the ban expires; each further ban is twice as long. */
   | 'banned'
-  /** Pull: it sent a piece that does not fit the list in use, but claims another one. Out while this list is used. */
+  /** Pull: it sent a piece that does not fit the list in use, and is not known to claim that list. Out while this list is used. */
   | 'other_list'
   /** Pull: it announced the blob and does not have it; swarm: it announces no such blob. Out for this blob only. */
   | 'no_content'
