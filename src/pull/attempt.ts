@@ -331,10 +331,10 @@ export class Attempt {
       return;
     }
     const asked = { source, piece: flight.piece, length: flight.length, list: claim.list };
-    const fault = await secondOpinion(this.#modules, asked, this.#signal);
-    if (fault === undefined) this.#otherList.delete(member.id);
-    else roster.fault(member, fault, source);
-    this.#log('piece is wrong', flight, { fault });
+    const opinion = await secondOpinion(this.#modules, asked, this.#signal);
+    if (opinion === 'right') this.#otherList.delete(member.id);
+    else if (opinion !== 'unasked') roster.fault(member, opinion, source);
+    this.#log('piece is wrong', flight, { opinion });
   }
 
   #log(message: string, flight: Flight, facts: object): void {

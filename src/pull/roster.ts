@@ -154,7 +154,8 @@ function newMember(source: PieceSource): Member {
   };
 }
 
-function faultOf(error: unknown): SourceFault {
+/** The fault behind a failed call of a source, as `PieceSource` words it. */
+export function faultOf(error: unknown): SourceFault {
   if (hasCode(error, 'unavailable')) return 'busy';
   if (hasCode(error, 'not_found')) return 'no_content';
   if (hasCode(error, 'protocol_error')) return 'protocol';

@@ -1,9 +1,9 @@
 import type { Clock } from '../base/clock.ts';
-import { hasCode } from '../base/errors.ts';
 import type { SourceFault } from '../piece/exclusion.ts';
 import type { PieceList } from '../piece/piece-list.ts';
 import type { PieceSource } from '../piece/source.ts';
 import { within } from './deadline.ts';
+import { faultOf } from './roster.ts';
 import type { Verifier } from './verifier.ts';
 
 /**
@@ -12,11 +12,14 @@ import type { Verifier } from './verifier.ts';
  */
 const SECOND_TRY_MS = 5000;
 
+/** What the second try says: the piece is right after all, or what is left to hold against the source; `unasked` = our own end came first. */
+type Opinion = 'right' | 'unasked' | SourceFault;
+
 /**
  * Asks a source once more for a piece that disagreed with the list it claims itself, before anybody bans it: a holder whose disk has
- * flipped a bit learns by this that its bytes are doubted (it reads them again and takes the blob out of service), and is honest. The fault
- * that is left: none when the piece is right now (it was damaged on the way, or on our side), `no_content` when the source has it no
- * longer, `gone` when it is gone; `wrong_piece` when it insists, or gives no answer in time.
+ * flipped a bit learns by this that its bytes are doubted (it reads them again and takes the blob out of service), and is honest. `right`: it was
+ * damaged on the way, or on our side. `no_content`: the source has it no longer; `gone`, `stalled`, `busy`: no answer, and no verdict without
+ * one. `wrong_piece` when it insists.
  */
 export async function secondOpinion(
   modules: { readonly clock: Clock; readonly verifier: Verifier },
@@ -27,7 +30,7 @@ export async function secondOpinion(
     readonly list: PieceList;
   },
   signal: AbortSignal,
-): Promise<SourceFault | undefined> {
+): Promise<Opinion> {
   const { source, piece, length, list } = asked;
   try {
     const again = await within(modules.clock, SECOND_TRY_MS, signal, (both) =>
@@ -35,12 +38,8 @@ export async function secondOpinion(
     );
     const verified = await modules.verifier.verify(again, piece, list);
     again.release?.();
-    return verified === undefined ? 'wrong_piece' : undefined;
+    return verified === undefined ? 'wrong_piece' : 'right';
   } catch (error) {
-    if (signal.aborted) return 'gone';
-    if (hasCode(error, 'not_found')) return 'no_content';
-    return hasCode(error, 'deadline_exceeded', 'unavailable', 'protocol_error')
-      ? 'wrong_piece'
-      : 'gone';
+    return signal.aborted ? 'unasked' : faultOf(error);
   }
 }
