@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { assertImageReadable, readEveryBlob } from '../host/lab/content-oracle.ts';
 import type { Pushed } from '../host/pull-bench.ts';
+import { untilTrue } from '../host/wait.ts';
 import type { Cut } from './cut.ts';
 import { fetchImage } from './recording.ts';
 import type { Recording, Told } from './recording.ts';
@@ -39,6 +40,7 @@ export async function aftermathOf(
   try {
     await node.daemon.restart();
     await node.containerd.start();
+    await storeAnswers(recording);
     found.lost.push(...(await lostBlobs(recording)));
     found.wrong.push(...(await wrongFiles(recording)));
     found.forgotten.push(...(await forgottenImages(recording, cut)));
@@ -68,6 +70,14 @@ export function promisedAt(told: readonly Told[], position: number): readonly To
     if (entry.position <= position) latest.set(key, entry);
   }
   return [...latest.values()].filter((entry) => entry.has);
+}
+
+/** Waits until containerd has its content store: on a busy machine its first connection fails, and it waits up to 3 s for the next. */
+async function storeAnswers({ node }: Recording): Promise<void> {
+  await untilTrue('a content store behind containerd', async () => {
+    await node.containerd.ctr(['content', 'active']);
+    return true;
+  });
 }
 
 async function lostBlobs({ node }: Recording): Promise<readonly string[]> {

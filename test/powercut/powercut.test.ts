@@ -14,8 +14,6 @@
  * lines (default `1.7,2.1`), `LAYERSWARM_POWERCUT_SEED` = another order of steps and instants.
  */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { buildImage } from '../fixtures/image.ts';
@@ -56,16 +54,6 @@ const lines = LINES.filter((line) => wanted.includes(line));
 if (!(cuts >= 1) || lines.length === 0 || lines.length !== wanted.length)
   throw new Error(`${cuts} power cuts with containerd ${wanted.join()}: lines are ${LINES.join()}`);
 const lives_per_line = Math.max(1, Math.ceil(cuts / lines.length / CUTS_PER_LIFE));
-
-let product: string;
-
-before(async () => {
-  // As packaged: it starts in half the time.
-  product = await mkdtemp(join(tmpdir(), 'layerswarm-powercut-'));
-  await bundle(product);
-});
-
-after(async () => rm(product, { recursive: true, force: true }));
 
 for (let life = 0; life < lives_per_line * lines.length; life++) {
   const line = lines[life % lines.length]!;
@@ -118,6 +106,9 @@ async function liveAndCut(options: LifeOptions): Promise<readonly Aftermath[]> {
     const image = await buildImage(recipe, cacheDir());
     return { image, ref: await lab.push(image, repository) };
   };
+  // As packaged, it starts in half the time.
+  const product = join(lab.hub.dir, 'product');
+  await bundle(product);
   const near = { seed: 'cut-near', size_bytes: 9_000_000, zstd: true, index: true };
   const images: CutImages = {
     near: await push('near', near),
