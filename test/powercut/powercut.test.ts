@@ -6,9 +6,9 @@
  * disk can be made as it was between any two writes, with the writes since the last flush kept, lost, or lost by chance in blocks of
  * 4 KiB: all that a disk with a volatile cache may do. Data and metadata that the kernel had not written back yet are lost by nature.
  *
- * What it sees: orders of writes that the programs did not force (a rename that a later fdatasync does not carry, a file that was
- * not synced), and every half state of both daemons. What it cannot see: blocks torn below 4 KiB, disks that lie about a flush,
- * other file systems than this kernel's ext4 in its default mode, and memory that fails.
+ * What it sees: orders of writes that the programs did not force (a rename that a later fdatasync does not carry; a file that was
+ * not synced and comes back empty or full of zeros), and every half state of both daemons. What it cannot see: blocks torn below
+ * 4 KiB, disks that lie about a flush, other file systems than this kernel's ext4 in its default mode, and memory that fails.
  *
  * `LAYERSWARM_POWERCUTS` = cuts over all lines (default 12, hundreds take about 4 s each), `LAYERSWARM_POWERCUT_LINES` = containerd
  * lines (default `1.7,2.1`), `LAYERSWARM_POWERCUT_SEED` = another order of steps and instants.
