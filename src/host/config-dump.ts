@@ -22,10 +22,12 @@ export type DumpFacts = {
 
 /** Reads the facts that setup needs out of a parsed dump. */
 export function dumpFacts(dump: ContainerdTable): DumpFacts {
-  const grpc = tableOf(dump['grpc']);
+  // Version 4 (containerd 2.3 writes every dump so) has made a plugin of the server.
+  const server = tableOf(tableOf(dump['plugins'])['io.containerd.server.v1.grpc']);
+  const socket = textOf(server['address'], textOf(tableOf(dump['grpc'])['address'], ''));
   return {
     root: textOf(dump['root'], '/var/lib/containerd'),
-    socket: textOf(grpc['address'], '/run/containerd/containerd.sock'),
+    socket: textOf(socket, '/run/containerd/containerd.sock'),
     builtin_disabled: stringList(dump, 'disabled_plugins').includes(BUILTIN_CONTENT),
     builtin_required: stringList(dump, 'required_plugins').includes(BUILTIN_CONTENT),
     content_proxies: Object.entries(tableOf(dump['proxy_plugins'])).flatMap(([name, plugin]) => {

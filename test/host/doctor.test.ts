@@ -7,10 +7,11 @@ import type { Finding } from '../../src/host/doctor/finding.ts';
 import type { TestImage } from '../fixtures/image.ts';
 import { buildImage } from '../fixtures/image.ts';
 import { cacheDir, debianTools } from './lab/debian-packages.ts';
+import { goReason } from './lab/go-programs.ts';
 import { NOTHING_LEFT, SwarmLab, hostReason, leftBehind } from './swarm-lab.ts';
 import type { SwarmNode } from './swarm-lab.ts';
 
-const skip = hostReason() ?? false;
+const skip = hostReason() ?? goReason() ?? false;
 
 type Report = { readonly code: number | null; readonly finding: (id: string) => Finding };
 
@@ -19,7 +20,7 @@ suite('doctor beside real containerd', { skip, timeout: 300_000 }, () => {
   let lab: SwarmLab;
   let image: TestImage;
   let ref: string;
-  /** containerd 2.1. */
+  /** containerd 2.3, whose configuration is of version 4. */
   let a: SwarmNode;
   /** containerd 1.7. */
   let b: SwarmNode;
@@ -31,7 +32,7 @@ suite('doctor beside real containerd', { skip, timeout: 300_000 }, () => {
     image = await buildImage(recipe, cacheDir());
     lab = stack.use(await SwarmLab.create(tools));
     ref = await lab.push(image, 'app');
-    a = await lab.addNode('a', { line: '2.1' });
+    a = await lab.addNode('a', { line: '2.3' });
     b = await lab.addNode('b', { line: '1.7' });
     await lab.meshed(b, { peers: 1 });
     for (const node of [a, b]) await node.containerd.pull(ref);
@@ -63,7 +64,7 @@ suite('doctor beside real containerd', { skip, timeout: 300_000 }, () => {
     join(node.content_dir, 'blobs', digest.replace(':', '/'));
 
   for (const [line, node] of [
-    ['2.1', () => a],
+    ['2.3', () => a],
     ['1.7', () => b],
   ] as const) {
     test(`${line}: a host where all is well has no failure and no warning`, async () => {

@@ -3,13 +3,14 @@ import assert from 'node:assert/strict';
 import { after, before, suite } from 'node:test';
 import { faultScenarios } from './fault-scenarios.ts';
 import type { ContainerdLine } from './lab/debian-packages.ts';
+import { goReason } from './lab/go-programs.ts';
 import { CLIENTS, PullBench } from './pull-bench.ts';
 import { pullScenarios } from './pull-scenarios.ts';
 import { NOTHING_LEFT, hostReason, leftBehind } from './swarm-lab.ts';
 
 /** Registers the suite; skipped with its reason on a machine that cannot run it. */
 export function pullSuite(line: ContainerdLine): void {
-  const skip = hostReason() ?? false;
+  const skip = hostReason() ?? goReason(line) ?? false;
   suite(`containerd ${line} with layerswarm as its content store`, {
     skip,
     timeout: 1_200_000,

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { DaemonError, hasCode } from '../../src/base/errors.ts';
+import type { ContainerdTable } from '../../src/host/containerd-config.ts';
 import { dumpFacts, isWired, requireSameButWiring } from '../../src/host/config-dump.ts';
 import { ContainerdRestart, liveStoreOf } from '../../src/host/containerd-restart.ts';
 import { unifiedDiff } from '../../src/host/file-diff.ts';
@@ -11,6 +13,7 @@ import { unitOverrideText } from '../../src/host/unit-override.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 
 const BUILTIN = 'io.containerd.content.v1.content';
+const DEFAULT = '/run/containerd/containerd.sock';
 const SOCKET = '/run/layerswarm/layerswarm.sock';
 const wired = {
   disabled_plugins: [BUILTIN],
@@ -67,6 +70,19 @@ test('wired is exactly our proxy at our socket and no built-in store', () => {
       SOCKET,
     ),
   );
+});
+
+test('the socket of containerd is read from a dump of every version', () => {
+  const server = { 'io.containerd.server.v1.grpc': { address: '/four' } };
+  const cases: readonly (readonly [object, string])[] = [
+    [{ version: 3n, grpc: { address: '/three' } }, '/three'],
+    [{ version: 4n, plugins: server }, '/four'],
+    [{ version: 4n, plugins: { 'io.containerd.server.v1.grpc': { address: '' } } }, DEFAULT],
+    [{ version: 4n, plugins: 'nonsense', grpc: 7 }, DEFAULT],
+    [{}, DEFAULT],
+  ];
+  for (const [dump, socket] of cases)
+    assert.equal(dumpFacts(dump as ContainerdTable).socket, socket, inspect(dump));
 });
 
 test('two content stores at a time are neither the one nor the other', () => {

@@ -19,23 +19,27 @@ export interface ContainerdSettings {
   readonly sandbox_image: string;
 }
 
-/** The text of config.toml: `version = 2` for 1.x, `version = 3` for 2.x. */
+/** The text of config.toml: `version = 2` for 1.x, `version = 3` for 2.0 to 2.2, `version = 4` since 2.3. */
 export function containerdConfig(settings: ContainerdSettings): string {
   const { dir, store, version } = settings;
   const modern = !version.startsWith('1.');
+  const dialect = !modern ? 2 : Number(version.split('.')[1]) < 3 ? 3 : 4;
   const disabled = ['io.containerd.nri.v1.nri'];
   if (store.kind === 'proxy') disabled.unshift('io.containerd.content.v1.content');
   const proxy =
     store.kind === 'proxy'
       ? `[proxy_plugins.${PROXY_NAME}]\n  type = "content"\n  address = "${store.address}"\n`
       : '';
-  return `version = ${modern ? 3 : 2}
+  // Version 4 has made plugins of its servers.
+  const server = (name: string) =>
+    dialect === 4 ? `plugins."io.containerd.server.v1.${name}"` : name;
+  return `version = ${dialect}
 root = "${dir}/root"
 state = "${dir}/state"
 disabled_plugins = [${disabled.map((id) => `"${id}"`).join(', ')}]
-[grpc]
+[${server('grpc')}]
   address = "${dir}/containerd.sock"
-[ttrpc]
+[${server('ttrpc')}]
   address = "${dir}/containerd.sock.ttrpc"
 ${modern ? criOfTwo(settings) : criOfOne(settings)}${proxy}`;
 }

@@ -5,6 +5,7 @@ import { PROXY_NAME, containerdConfig, plainHttpHosts } from './containerd-confi
 import type { ContentStore } from './containerd-config.ts';
 import { CriClient } from './cri-client.ts';
 import type { ContainerdLine, ContainerdPackage, DebianTools } from './debian-packages.ts';
+import { builtContainerd } from './go-programs.ts';
 import type { LabHost } from './host.ts';
 import type { LabProcess } from './process.ts';
 import { CommandError } from './run-command.ts';
@@ -57,6 +58,14 @@ export interface PluginRow {
 
 let containers = 0;
 
+/** The programs of a line: Debian's, or built (which takes two minutes the first time). */
+export async function containerdOf(
+  tools: DebianTools,
+  line: ContainerdLine,
+): Promise<ContainerdPackage> {
+  return line === '2.3' || line === '2.4' ? builtContainerd(line) : tools.containerd[line];
+}
+
 /** A containerd with root and state of its own below its host's scratch directory. Starts stopped. */
 export class LabContainerd implements AsyncDisposable {
   readonly host: LabHost;
@@ -72,9 +81,14 @@ export class LabContainerd implements AsyncDisposable {
   #process: LabProcess | undefined;
   #cri: CriClient | undefined;
 
-  private constructor(host: LabHost, tools: DebianTools, options: ContainerdOptions) {
+  private constructor(
+    host: LabHost,
+    tools: DebianTools,
+    parts: { readonly options: ContainerdOptions; readonly programs: ContainerdPackage },
+  ) {
+    const { options } = parts;
     this.host = host;
-    this.package = tools.containerd[options.line];
+    this.package = parts.programs;
     this.dir = join(host.dir, 'containerd');
     this.socket = join(this.dir, 'containerd.sock');
     this.content_dir = join(this.dir, 'root/io.containerd.content.v1.content');
@@ -89,7 +103,8 @@ export class LabContainerd implements AsyncDisposable {
     tools: DebianTools,
     options: ContainerdOptions,
   ): Promise<LabContainerd> {
-    const containerd = new LabContainerd(host, tools, options);
+    const programs = await containerdOf(tools, options.line);
+    const containerd = new LabContainerd(host, tools, { options, programs });
     await containerd.#prepare();
     await containerd.start();
     return containerd;

@@ -6,8 +6,12 @@ import type { AptEntry } from './apt-mirror.ts';
 import { withFileLock } from './file-lock.ts';
 import { runCommand, tryCommand } from './run-command.ts';
 
-/** The containerd lines the product supports, by the Debian suite that carries each. */
-export type ContainerdLine = '1.6' | '1.7' | '2.1';
+/** The containerd lines that a Debian suite carries. */
+type DebianLine = '1.6' | '1.7' | '2.1';
+/** Those that are built from their Go module (`go-programs.ts`). */
+export type BuiltLine = '2.3' | '2.4';
+/** The containerd lines the host tests know. */
+export type ContainerdLine = DebianLine | BuiltLine;
 
 export interface ContainerdPackage {
   readonly line: ContainerdLine;
@@ -19,7 +23,7 @@ export interface ContainerdPackage {
 
 /** Absolute paths of everything unpacked. One runc (bookworm's) serves all containerds: newer ones want a newer libc. */
 export interface DebianTools {
-  readonly containerd: Readonly<Record<ContainerdLine, ContainerdPackage>>;
+  readonly containerd: Readonly<Record<DebianLine, ContainerdPackage>>;
   readonly runc: string;
   readonly registry: string;
   readonly igzip: { readonly bin: string; readonly library_dir: string };
@@ -35,7 +39,7 @@ interface Stamp {
   readonly schema: number;
   readonly architecture: string;
   readonly suites: Readonly<Record<Suite, Versions>>;
-  readonly containerd: Readonly<Record<ContainerdLine, string>>;
+  readonly containerd: Readonly<Record<DebianLine, string>>;
 }
 
 const SCHEMA = 1;
@@ -44,12 +48,12 @@ const PACKAGES: Readonly<Record<Suite, readonly string[]>> = {
   trixie: ['containerd'],
   sid: ['containerd'],
 };
-const SUITE_OF: Readonly<Record<ContainerdLine, Suite>> = {
+const SUITE_OF: Readonly<Record<DebianLine, Suite>> = {
   '1.6': 'bookworm',
   '1.7': 'trixie',
   '2.1': 'sid',
 };
-const LINES = ['1.6', '1.7', '2.1'] as const satisfies readonly ContainerdLine[];
+const LINES = ['1.6', '1.7', '2.1'] as const satisfies readonly DebianLine[];
 /** Keys of every Debian suite, where the machine has them. */
 export const DEBIAN_KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 /** Two index files and ~40 MB of packages took 15 s on the slowest machine seen; this is for bad days. */
@@ -203,7 +207,7 @@ APT::Update::Error-Mode "any";
 `;
 }
 
-async function versionOf(dir: string, line: ContainerdLine): Promise<string> {
+async function versionOf(dir: string, line: DebianLine): Promise<string> {
   const program = join(dir, SUITE_OF[line], 'root/usr/bin/containerd');
   const { stdout } = await runCommand([program, '--version']).catch((error: unknown) => {
     throw new Error(
