@@ -1,6 +1,6 @@
 // Packages of this checkout, unpacked and listed, for the tests of what is in them.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Architecture, TARGETS } from '../../packaging/architecture.ts';
@@ -39,12 +39,23 @@ export function scratch(): string {
   return mkdtempSync(join(tmpdir(), 'layerswarm-packages-'));
 }
 
-/** The built program: that of LAYERSWARM_TEST_DIST, else that of this checkout, made when it is missing. */
-function distArguments(): string[] {
+let bundled: string | undefined;
+
+/**
+ * The built program: that of LAYERSWARM_TEST_DIST, else this source, bundled once per process. Never the `dist/` that lies in the
+ * checkout: it is of whatever source was there when somebody built it.
+ */
+export function builtProgram(): string {
   const given = process.env['LAYERSWARM_TEST_DIST'] ?? '';
-  if (given !== '') return ['--dist', resolve(given)];
-  const dist = join(ROOT, 'dist');
-  return existsSync(join(dist, 'meta.json')) ? ['--dist', dist] : [];
+  if (given !== '') return resolve(given);
+  if (bundled !== undefined) return bundled;
+  const directory = scratch();
+  process.once('exit', () => removeTree(directory));
+  const script = `import { bundle } from ${JSON.stringify(join(ROOT, 'test/setup/bundle.ts'))}; await bundle(process.argv[1]);`;
+  const node = ['--disable-warning=ExperimentalWarning', '--input-type=module'];
+  bundled = join(directory, 'dist');
+  output(process.execPath, [...node, '--eval', script, bundled]);
+  return bundled;
 }
 
 /** Runs `npm run package` in its quick form and returns the paths of deb and rpm. */
@@ -59,7 +70,7 @@ export function buildPackages(
     [
       ...['-c', 'umask "$0"; exec "$@"', umask],
       ...[process.execPath, '--disable-warning=ExperimentalWarning', script],
-      ...[...args, ...distArguments(), ...more],
+      ...[...args, '--dist', builtProgram(), ...more],
     ],
     { cwd, encoding: 'utf8', timeout: DEADLINE_MS, env: { ...process.env, ...env } },
   );

@@ -10,6 +10,7 @@ import { lintDeb, lintRpm } from '../../packaging/lint.ts';
 import { bundledPackages, type Metafile } from '../../packaging/npm-notices.ts';
 import {
   buildPackages,
+  builtProgram,
   debFiles,
   needTools,
   output,
@@ -146,8 +147,7 @@ test('the packaged Node is stripped and asks for no newer libraries than the pac
 
 test('every part that others wrote stands in NOTICES with its licence', () => {
   const notices = readFileSync(join(tree, 'usr/share/doc/layerswarm/NOTICES'), 'utf8');
-  const dist = process.env['LAYERSWARM_TEST_DIST'] ?? join(ROOT, 'dist');
-  const meta = JSON.parse(readFileSync(join(dist, 'meta.json'), 'utf8')) as Metafile;
+  const meta = JSON.parse(readFileSync(join(builtProgram(), 'meta.json'), 'utf8')) as Metafile;
   const packages = bundledPackages(meta);
   assert.ok(packages.length > 50, 'the bundle has libp2p in it');
   for (const at of packages) {
