@@ -4,6 +4,7 @@ import { access, open, readdir, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { buildImage } from '../fixtures/image.ts';
+import { assertImageReadable } from './lab/content-oracle.ts';
 import { cacheDir, debianTools } from './lab/debian-packages.ts';
 import type { Pushed } from './pull-bench.ts';
 import { assertHonestDisk, assertRight, forgetImages, pullRight, rateFor } from './pull-bench.ts';
@@ -107,11 +108,13 @@ suite('disks and neighbours that fail the daemon', { skip, timeout: 300_000 }, (
       await lab.meshed(d, { peers: 2, holders: [a], blobs: blobsOf(app.image).length });
       await assert.rejects(d.containerd.pull(app.ref, { deadline_ms: 30_000 }), /no room.*ENOSPC/);
       assert.equal(await d.containerd.runContainer(small.ref), `${small.image.greeting}\n`);
+      await assertImageReadable(d, small.image);
       assert.deepEqual(await wrongFiles(d), []);
       await d.host.run(['mount', '-o', 'remount,size=200000000', d.content_dir]);
       await d.containerd.pull(app.ref);
       assert.equal(await d.containerd.imageDigest(app.ref), app.image.target.digest);
       assert.equal(await d.containerd.runContainer(app.ref), `${app.image.greeting}\n`);
+      for (const { image } of [small, app]) await assertImageReadable(d, image);
       assert.deepEqual(await wrongFiles(d), []);
     } finally {
       await d.containerd.stop();

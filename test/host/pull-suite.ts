@@ -5,8 +5,16 @@ import { faultScenarios } from './fault-scenarios.ts';
 import type { ContainerdLine } from './lab/debian-packages.ts';
 import { goReason } from './lab/go-programs.ts';
 import { CLIENTS, PullBench } from './pull-bench.ts';
+import type { Client } from './pull-bench.ts';
+import { linkScenarios } from './link-scenarios.ts';
 import { pullScenarios } from './pull-scenarios.ts';
+import { swarmScenarios } from './swarm-scenarios.ts';
 import { NOTHING_LEFT, hostReason, leftBehind } from './swarm-lab.ts';
+
+/** What peers do is the same beside every containerd: one line for each client, an old one and the newest. */
+const SWARM_ROWS: Readonly<Record<Client, ContainerdLine>> = { ctr: '1.7', cri: '2.3' };
+/** And what links do, beside one. */
+const LINK_ROWS: ContainerdLine = '2.1';
 
 /** Registers the suite; skipped with its reason on a machine that cannot run it. */
 export function pullSuite(line: ContainerdLine): void {
@@ -33,6 +41,8 @@ export function pullSuite(line: ContainerdLine): void {
     for (const client of CLIENTS) {
       pullScenarios(client, bench);
       faultScenarios(client, bench);
+      if (SWARM_ROWS[client] === line) swarmScenarios(client, bench);
     }
+    if (line === LINK_ROWS) linkScenarios(bench);
   });
 }

@@ -14,7 +14,8 @@ import { residueOf } from './lab/residue.ts';
 import { NodeDaemon } from './node-daemon.ts';
 import { untilTrue } from './wait.ts';
 
-const SWARM_PORT = 7878;
+/** Where the daemons of the lab listen for one another. */
+export const SWARM_PORT = 7878;
 /** The product as it lies here, run from its sources. */
 const CHECKOUT: readonly string[] = [
   process.execPath,

@@ -150,6 +150,22 @@ export class LabHost implements AsyncDisposable {
     }
   }
 
+  /** Bytes of all frames that left this host, by the counter of its interface. */
+  async sentBytes(): Promise<number> {
+    const shown = await runCommand([
+      'ip',
+      '-n',
+      this.namespace,
+      '-s',
+      '-j',
+      'link',
+      'show',
+      'eth0',
+    ]);
+    const [link] = JSON.parse(shown.stdout) as readonly { stats64: { tx: { bytes: number } } }[];
+    return link!.stats64.tx.bytes;
+  }
+
   /** The host falls silent: its switch port drops every frame, both ways, and neither side sees a link change. */
   async silence(): Promise<void> {
     await shellIn(this.#spec.bridge, `bridge link set dev ${this.#spec.port} state 0`);

@@ -3,6 +3,7 @@ import { after, before, suite, test } from 'node:test';
 import { buildImage } from '../../fixtures/image.ts';
 import type { TestImage } from '../../fixtures/image.ts';
 import { LabContainerd } from './containerd.ts';
+import { assertImageReadable } from './content-oracle.ts';
 import { cacheDir, debianTools } from './debian-packages.ts';
 import type { ContainerdLine, DebianTools } from './debian-packages.ts';
 import { LabNetwork } from './netns.ts';
@@ -59,6 +60,7 @@ suite('the lab with containerd and its built-in store', { timeout: 300_000 }, ()
         assert.equal(await containerd.imageDigest(ref), image.target.digest);
         const expected = [image.manifest, image.config, ...image.layers].map((d) => d.digest);
         assert.deepEqual((await containerd.contentList()).toSorted(), expected.toSorted());
+        await assertImageReadable({ containerd }, image);
         const gets = await registry.layerGets(image);
         assert.equal(gets.length, image.layers.length);
         assert.equal(await containerd.runContainer(ref), `${image.greeting}\n`);
