@@ -6,6 +6,7 @@ import type { ContainerdLine } from './lab/debian-packages.ts';
 import { goReason } from './lab/go-programs.ts';
 import { CLIENTS, PullBench } from './pull-bench.ts';
 import type { Client } from './pull-bench.ts';
+import { crictlScenarios } from './crictl-scenarios.ts';
 import { linkScenarios } from './link-scenarios.ts';
 import { pullScenarios } from './pull-scenarios.ts';
 import { swarmScenarios } from './swarm-scenarios.ts';
@@ -43,6 +44,7 @@ export function pullSuite(line: ContainerdLine): void {
       faultScenarios(client, bench);
       if (SWARM_ROWS[client] === line) swarmScenarios(client, bench);
     }
+    crictlScenarios(bench);
     if (line === LINK_ROWS) linkScenarios(bench);
   });
 }

@@ -36,9 +36,20 @@ export async function scratchDir(name: string): Promise<string> {
 export async function residueOf(prefix = RUN_PREFIX): Promise<Residue> {
   const mounts = await readFile('/proc/self/mountinfo', 'utf8');
   const processes: string[] = [];
+  // The kernel gives numbers of namespaces that are gone to new ones, which may be another run's.
+  const others = new Set<number>();
+  for (const name of (await namespaces()).filter((n) => !n.startsWith(prefix))) {
+    others.add(
+      await stat(`/run/netns/${name}`).then(
+        (s) => s.ino,
+        () => 0,
+      ),
+    );
+  }
   for (const p of await processTable()) {
     const net = await readlink(`/proc/${p.pid}/ns/net`).catch(() => '');
-    const inside = inodes.has(Number(/\d+/.exec(net)?.[0]));
+    const number = Number(/\d+/.exec(net)?.[0]);
+    const inside = inodes.has(number) && !others.has(number);
     if (p.pid !== process.pid && (inside || p.command.includes(`/${prefix}`)))
       processes.push(`${p.pid} ${p.command}`);
   }
