@@ -28,7 +28,7 @@ export function linkScenarios(bench: () => PullBench): void {
       await a.host.plug();
       await a.host.shape({});
       // Both would wait out their backoff first.
-      await a.daemon.restart();
+      await a.daemon.reborn();
       await lab.meshed(b, { peers: 1 });
     }
   });
@@ -58,6 +58,22 @@ export function linkScenarios(bench: () => PullBench): void {
       for (const { host } of [a, b]) await host.dropUdp(false);
       for (const { daemon } of [a, b]) await daemon.restart();
       await lab.meshed(b, { peers: 1 });
+    }
+  });
+
+  test('a pull over a link with 40 ms each way is right and comes from the peer', async (t) => {
+    const { a, b, app } = bench();
+    await bench().ready();
+    await a.host.shape({ delay_ms: 40 });
+    try {
+      const wire = await WireMeter.start(bench());
+      const { elapsed_ms } = await b.containerd.pull(app.ref);
+      t.diagnostic(`the pull took ${elapsed_ms.toFixed(0)} ms`);
+      await assertRight(b, app, 'default');
+      t.diagnostic(await wire.allFromHolder(layerBytes(app.image)));
+      await bench().noLayerGets(app);
+    } finally {
+      await a.host.shape({});
     }
   });
 

@@ -16,11 +16,11 @@ const BUILD_DEADLINE_MS = 10 * 60_000;
 const SCHEMA = 1;
 
 interface GoModule {
-  /** Module that the programs are of; its version is the one go.mod requires. */
-  readonly of: string;
+  /** Module that the programs are of; its version is the one go.mod requires. None: they are written here. */
+  readonly of?: string;
   readonly packages: readonly string[];
   /** Variable that takes the version, as the linker names it. */
-  readonly version_variable: string;
+  readonly version_variable?: string;
   readonly tags: readonly string[];
 }
 
@@ -61,6 +61,11 @@ export async function builtContainerd(line: BuiltLine): Promise<ContainerdPackag
   return { line, ...(await builtPrograms(`containerd-${line}`, CONTAINERD_MODULE)) };
 }
 
+/** Path of the program that delays the frames of a lab host. */
+export async function builtDelay(): Promise<string> {
+  return join((await builtPrograms('delay', { packages: ['.'], tags: [] })).bin_dir, 'delay');
+}
+
 /** Path of a client program. */
 export async function builtClient(name: keyof typeof CLIENTS): Promise<string> {
   return join((await builtPrograms(name, CLIENTS[name])).bin_dir, name);
@@ -82,11 +87,11 @@ export function goReason(line?: ContainerdLine): string | undefined {
  */
 async function builtPrograms(name: string, module: GoModule): Promise<BuiltPrograms> {
   const source = join(MODULES, name);
-  const version = await requiredVersion(source, module.of);
+  const version = module.of === undefined ? 'own' : await requiredVersion(source, module.of);
   const dir = join(cacheDir(), 'go');
   await mkdir(dir, { recursive: true });
   const bin_dir = join(dir, `${name}-${version}-${await digestOf(source, module)}`);
-  return withFileLock(join(dir, 'lock'), BUILD_DEADLINE_MS * 2, async () => {
+  return withFileLock(join(dir, `${name}.lock`), BUILD_DEADLINE_MS * 2, async () => {
     if (!(await exists(bin_dir))) {
       process.stderr.write(`layerswarm: building ${name} ${version} with Go (once)\n`);
       await build(source, bin_dir, version, module);
@@ -105,7 +110,8 @@ async function build(
   const work = `${bin_dir}.part`;
   await rm(work, { recursive: true, force: true });
   await mkdir(work);
-  const linker = `-s -w -X ${version_variable}=${version}`;
+  const told = version_variable === undefined ? '' : ` -X ${version_variable}=${version}`;
+  const linker = `-s -w${told}`;
   const flags = ['-mod=readonly', '-buildvcs=false', '-trimpath', '-tags', tags.join(',')];
   try {
     await runCommand(['go', 'build', ...flags, '-ldflags', linker, '-o', `${work}/`, ...packages], {

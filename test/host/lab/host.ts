@@ -1,6 +1,7 @@
 // One host of the lab: namespaces, a scratch directory, its link, and everything that runs on it.
 import { mkdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DelayLine } from './delay-line.ts';
 import { LabProcess } from './process.ts';
 import {
   SHIM_SOCKETS,
@@ -26,7 +27,10 @@ interface HostSpec {
 export interface LinkShape {
   /** Bits per second. */
   readonly rate_bits?: number;
-  /** One-way delay added in each direction, in ms. Needs a kernel with netem. */
+  /**
+   * One-way delay added in each direction, in ms. Where the kernel has no netem a program delays (`DelayLine`, which needs Go to be
+   * built once), and the host can be neither silenced nor unplugged meanwhile.
+   */
   readonly delay_ms?: number;
 }
 
@@ -43,6 +47,7 @@ export class LabHost implements AsyncDisposable {
   readonly #spec: HostSpec;
   readonly #holder: LabProcess;
   readonly #processes = new Set<LabProcess>();
+  #delay: DelayLine | undefined;
 
   private constructor(spec: HostSpec, dir: string, holder: LabProcess) {
     this.name = spec.name;
@@ -126,7 +131,19 @@ export class LabHost implements AsyncDisposable {
 
   /** Shapes the link; an empty shape takes the shaping away. Rejects when the kernel lacks the discipline. */
   async shape(shape: LinkShape): Promise<void> {
-    const { rate_bits, delay_ms } = shape;
+    const { rate_bits, delay_ms = 0 } = shape;
+    await this.#delay?.[Symbol.asyncDispose]();
+    this.#delay = undefined;
+    if (delay_ms > 0 && !(await hasNetem(this.namespace))) {
+      const { bridge, port } = this.#spec;
+      this.#delay = await DelayLine.start({ bridge, port, dir: this.dir, delay_ms });
+      await this.#discipline(rate_bits, 0);
+      return;
+    }
+    await this.#discipline(rate_bits, delay_ms);
+  }
+
+  async #discipline(rate_bits: number | undefined, delay_ms: number): Promise<void> {
     for (const [namespace, device] of this.#ends()) {
       await tryCommand(['tc', '-n', namespace, 'qdisc', 'del', 'dev', device, 'root']);
       const discipline = disciplineOf(rate_bits, delay_ms);
@@ -202,6 +219,7 @@ export class LabHost implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const stops = [...this.#processes].map((child) => child.stop());
     await Promise.allSettled(stops);
+    await this.#delay?.[Symbol.asyncDispose]().catch(() => undefined);
     await killNamespace(this.namespace);
     await removeNamespace(this.namespace);
     await removeCgroups(this.namespace);
@@ -215,6 +233,26 @@ export class LabHost implements AsyncDisposable {
       [this.#spec.bridge, this.#spec.port],
     ];
   }
+}
+
+/** Whether this kernel delays by itself; tried on the loopback interface of a host, where nothing is shaped. */
+async function hasNetem(namespace: string): Promise<boolean> {
+  const netem = [
+    'tc',
+    '-n',
+    namespace,
+    'qdisc',
+    'add',
+    'dev',
+    'lo',
+    'root',
+    'netem',
+    'delay',
+    '1ms',
+  ];
+  if ((await tryCommand(netem)).code !== 0) return false;
+  await tryCommand(['tc', '-n', namespace, 'qdisc', 'del', 'dev', 'lo', 'root']);
+  return true;
 }
 
 function disciplineOf(rate?: number, delay_ms?: number): string[] | undefined {

@@ -6,6 +6,7 @@ import { after, suite, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { untilTrue } from '../wait.ts';
 import { LabDaemon } from './daemon.ts';
+import { goReason } from './go-programs.ts';
 import type { LabHost } from './host.ts';
 import { LabNetwork } from './netns.ts';
 import { residueOf } from './residue.ts';
@@ -35,7 +36,23 @@ async function reach(from: LabHost, to: LabHost): Promise<unknown> {
   return JSON.parse(stdout);
 }
 
-suite('hosts of the lab network', { timeout: 60_000 }, () => {
+/** Time of a TCP handshake, the shortest of five, in ms. */
+async function roundTrip(from: LabHost, to: LabHost): Promise<number> {
+  // Nobody listens: the refusal is an answer as well.
+  const script = `
+    const once = () => new Promise((done) => {
+      const start = performance.now();
+      require('node:net').connect(9, process.argv[1]).on('error', () => done(performance.now() - start));
+    });
+    (async () => {
+      const took = [];
+      for (let i = 0; i < 5; i++) took.push(await once());
+      console.log(Math.min(...took));
+    })();`;
+  return Number((await from.run([process.execPath, '-e', script, to.address])).stdout);
+}
+
+suite('hosts of the lab network', { timeout: 300_000 }, () => {
   after(async () => assert.deepEqual(await residueOf(), NOTHING));
 
   test('reach one another, and a silenced, unplugged or UDP-less host is what it says', async () => {
@@ -62,6 +79,20 @@ suite('hosts of the lab network', { timeout: 60_000 }, () => {
     await b.dropUdp(false);
     await b.shape({ rate_bits: 50_000_000 });
     assert.deepEqual(await reach(a, b), all);
+  });
+
+  test('a delay of 40 ms each way makes a round trip of 80 ms, and goes away again', {
+    skip: goReason() ?? false,
+  }, async () => {
+    await using network = await LabNetwork.create();
+    const a = await network.addHost('a');
+    const b = await network.addHost('b');
+    await b.shape({ delay_ms: 40, rate_bits: 200_000_000 });
+    const slow_ms = await roundTrip(a, b);
+    assert.ok(slow_ms >= 80 && slow_ms < 400, `${slow_ms} ms`);
+    await b.shape({});
+    const quick_ms = await roundTrip(a, b);
+    assert.ok(quick_ms < 40, `${quick_ms} ms`);
   });
 
   test('a process that is killed in the middle of it leaves no namespace, directory or process for long', async () => {

@@ -1,0 +1,3 @@
+module layerswarm.invalid/delay
+
+go 1.26.3
