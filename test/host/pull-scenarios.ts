@@ -122,25 +122,33 @@ export function pullScenarios(client: Client, bench: () => PullBench): void {
     await bench().ready();
     await pullRight(b, app, client);
     const before = (await containerd.contentList(spaceOf(client))).toSorted();
-    await containerd.stop();
-    await daemon.stop();
-    containerd.useStore({ kind: 'builtin' });
-    await containerd.start();
-    assert.equal(await containerd.contentPlugin(), 'content');
-    assert.deepEqual((await containerd.contentList(spaceOf(client))).toSorted(), before);
-    assert.equal(await runOnce(bench(), client), `${app.image.greeting}\n`);
-    await containerd.pull(solo.ref, { client });
-    await containerd.stop();
-    await daemon.restart();
-    containerd.useStore({ kind: 'proxy', address: daemon.socket });
-    await containerd.start();
-    assert.equal(await containerd.contentPlugin(), 'layerswarm');
-    await assertRight(b, app, spaceOf(client));
-    await assertRight(b, solo, spaceOf(client));
-    assert.equal(await runOnce(bench(), client), `${app.image.greeting}\n`);
-    const owned = (await daemon.status()).blobs?.ownedCount ?? 0;
-    const both = new Set([...blobsOf(app.image), ...blobsOf(solo.image)].map((d) => d.digest));
-    assert.ok(owned >= both.size, `${owned} blobs owned, ${both.size} pulled`);
+    try {
+      await containerd.stop();
+      await daemon.stop();
+      containerd.useStore({ kind: 'builtin' });
+      await containerd.start();
+      assert.equal(await containerd.contentPlugin(), 'content');
+      assert.deepEqual((await containerd.contentList(spaceOf(client))).toSorted(), before);
+      assert.equal(await runOnce(bench(), client), `${app.image.greeting}\n`);
+      await containerd.pull(solo.ref, { client });
+      await containerd.stop();
+      await daemon.restart();
+      containerd.useStore({ kind: 'proxy', address: daemon.socket });
+      await containerd.start();
+      assert.equal(await containerd.contentPlugin(), 'layerswarm');
+      await assertRight(b, app, spaceOf(client));
+      await assertRight(b, solo, spaceOf(client));
+      assert.equal(await runOnce(bench(), client), `${app.image.greeting}\n`);
+      const owned = (await daemon.status()).blobs?.ownedCount ?? 0;
+      const both = new Set([...blobsOf(app.image), ...blobsOf(solo.image)].map((d) => d.digest));
+      assert.ok(owned >= both.size, `${owned} blobs owned, ${both.size} pulled`);
+    } finally {
+      // Later scenarios need both as they were, also when this one failed half way.
+      if (!daemon.running) await daemon.restart();
+      containerd.useStore({ kind: 'proxy', address: daemon.socket });
+      if ((await containerd.contentPlugin().catch(() => undefined)) !== 'layerswarm')
+        await containerd.restart();
+    }
     await forgetImages(b);
   });
 }

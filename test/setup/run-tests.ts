@@ -51,7 +51,7 @@ const STAGES: readonly Stage[] = [
   },
   {
     name: 'host-2.4',
-    include: ['test/host/containerd-2.4.test.ts'],
+    include: ['test/host/containerd-2.4*.test.ts'],
     concurrency: 1,
     timeout_ms: 1_800_000,
     on_demand: true,
