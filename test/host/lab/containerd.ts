@@ -56,6 +56,8 @@ export interface PluginRow {
   readonly status: string;
 }
 
+/** How often a container is run that seems to print nothing. */
+const RUNS_FOR_OUTPUT = 3;
 let containers = 0;
 
 /** The programs of a line: Debian's, or built (which takes two minutes the first time). */
@@ -221,12 +223,23 @@ export class LabContainerd implements AsyncDisposable {
     }
   }
 
-  /** Runs a container to its end (`ctr run --rm`), by default the image's own command; resolves to its stdout. */
+  /**
+   * Runs a container to its end (`ctr run --rm`), by default the image's own command; resolves to its stdout. A container that printed
+   * nothing is run again, up to twice: on a busy machine ctr sometimes ends before it has copied what a short one said (1 of 60 with
+   * 2.3 and its built-in store).
+   */
   async runContainer(
     ref: string,
     command: readonly string[] = [],
     options: CtrOptions = {},
   ): Promise<string> {
+    for (let left = RUNS_FOR_OUTPUT; ; left -= 1) {
+      const said = await this.#runOnce(ref, command, options);
+      if (said !== '' || left <= 1) return said;
+    }
+  }
+
+  async #runOnce(ref: string, command: readonly string[], options: CtrOptions): Promise<string> {
     containers += 1;
     const id = `${this.host.namespace}-${containers}`;
     const cgroup = ['--cgroup', `/${this.host.namespace}/${id}`];
