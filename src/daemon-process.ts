@@ -2,52 +2,91 @@ import { systemClock } from './base/clock.ts';
 import { DaemonError } from './base/errors.ts';
 import type { Config } from './config/schema.ts';
 import { Daemon } from './daemon.ts';
-import { createLogger } from './ops/logger.ts';
+import { createLogger, type Logger } from './ops/logger.ts';
 import { createServiceManager, inheritedSocketFd, type ServiceEnvironment } from './ops/systemd.ts';
 import { STATUS } from './rpc/status.ts';
+import { takenBySwarm } from './swarm-life.ts';
+import type { StartSwarm } from './swarm-supervisor.ts';
 
 /** After the drain: how long closing may take before the process ends without it, in ms. */
 const CLOSE_MS = 10_000;
+/** The same after a defect: what is open then is left to the kernel, and the next start puts it in order. In ms. */
+const DEFECT_CLOSE_MS = 2_000;
+
+type Options = {
+  readonly version: string;
+  readonly environment: ServiceEnvironment;
+  /** Starts the swarm; the real one unless a test says otherwise. */
+  readonly startSwarm?: StartSwarm;
+};
+
+type Why = 'signal' | 'defect';
 
 /**
  * The daemon as a process: starts it, waits for SIGTERM or SIGINT, drains, closes, and resolves to the exit code. A second signal ends
- * it at once. A defect anywhere ends it with 70, so that the service manager starts it anew.
+ * it at once. An error that nobody caught costs the swarm where it happened there; anywhere else it is a defect, which ends the
+ * process with 70 within seconds whatever else fails, so that the service manager starts it anew.
  */
-export async function runDaemon(
-  config: Config,
-  { version, environment }: { readonly version: string; readonly environment: ServiceEnvironment },
-): Promise<number> {
+export async function runDaemon(config: Config, options: Options): Promise<number> {
+  const { version, environment, startSwarm } = options;
   const logger = createLogger(config.log);
   const clock = systemClock;
-  const end = Promise.withResolvers<'signal' | 'defect'>();
+  const { ended, onDefect } = watchProcess(logger);
+  try {
+    const socket_fd = inheritedSocketFd(environment);
+    const service = createServiceManager({ clock, logger }, environment);
+    const modules = { clock, logger, service, version, socket_fd };
+    const daemon = await Daemon.start(
+      { ...modules, ...(startSwarm !== undefined && { startSwarm }) },
+      config,
+    );
+    daemon.failed.catch(onDefect);
+    await Promise.race([daemon.settled, ended]);
+    logger.info({ version, pid: process.pid, metrics_port: daemon.metrics_port }, 'daemon started');
+    const why = await ended;
+    // Node keeps nothing of a defect's call alive on purpose; a drain would trust a broken process with containerd's calls.
+    if (why === 'signal')
+      await Promise.race([daemon.drain(), daemon.failed.catch(() => undefined)]);
+    const close_ms = why === 'signal' ? CLOSE_MS : DEFECT_CLOSE_MS;
+    const late = clock.sleep(close_ms).then(() => {
+      throw new DaemonError('deadline_exceeded', `daemon did not close within ${close_ms} ms`);
+    });
+    late.catch(() => undefined);
+    await Promise.race([daemon[Symbol.asyncDispose](), late]);
+    logger.info({}, 'daemon ended');
+    return why === 'signal' ? 0 : STATUS.internal.exit;
+  } finally {
+    // Timers and sockets of libraries must not keep an ended daemon alive. By then the caller has set the exit code.
+    setImmediate(() => process.exit());
+  }
+}
+
+/** Signals and errors that nobody caught. `ended` resolves with the first that ends the daemon. */
+function watchProcess(logger: Logger): {
+  readonly ended: Promise<Why>;
+  readonly onDefect: (error: unknown) => void;
+} {
+  const end = Promise.withResolvers<Why>();
   let signals = 0;
+  let is_broken = false;
   const onSignal = (): void => {
     signals += 1;
     if (signals > 1) process.exit(STATUS.cancelled.exit);
     end.resolve('signal');
   };
   const onDefect = (error: unknown): void => {
+    if (!is_broken) {
+      is_broken = true;
+      // First of all, before anything that may fail in its turn: nothing that hangs or throws from here on keeps the process.
+      setTimeout(() => process.exit(STATUS.internal.exit), DEFECT_CLOSE_MS * 2);
+    }
     logger.error({ err: error }, 'defect: the daemon ends and should be started again');
     end.resolve('defect');
   };
+  const onUncaught = (error: unknown): void => {
+    if (!takenBySwarm(error)) onDefect(error);
+  };
   process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
-  process.on('uncaughtException', onDefect).on('unhandledRejection', onDefect);
-  const socket_fd = inheritedSocketFd(environment);
-  const service = createServiceManager({ clock, logger }, environment);
-  const daemon = await Daemon.start({ clock, logger, service, version, socket_fd }, config);
-  logger.info({ version, pid: process.pid, metrics_port: daemon.metrics_port }, 'daemon started');
-  daemon.failed.catch(onDefect);
-  const why = await end.promise;
-  // Node keeps nothing of a defect's call alive on purpose; a drain would trust a broken process with containerd's calls.
-  if (why === 'signal') await Promise.race([daemon.drain(), daemon.failed.catch(() => undefined)]);
-  const closed = daemon[Symbol.asyncDispose]();
-  const late = clock.sleep(CLOSE_MS).then(() => {
-    throw new DaemonError('deadline_exceeded', `daemon did not close within ${CLOSE_MS} ms`);
-  });
-  late.catch(() => undefined);
-  await Promise.race([closed, late]);
-  logger.info({}, 'daemon ended');
-  // Timers and sockets of libraries must not keep an ended daemon alive.
-  setImmediate(() => process.exit());
-  return why === 'signal' ? 0 : STATUS.internal.exit;
+  process.on('uncaughtException', onUncaught).on('unhandledRejection', onUncaught);
+  return { ended: end.promise, onDefect };
 }

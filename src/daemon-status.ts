@@ -1,11 +1,12 @@
 import type { Clock } from './base/clock.ts';
 import type { Config } from './config/schema.ts';
 import type { DaemonStatus } from './control/service.ts';
+import type { Conditions } from './ops/conditions.ts';
 import type { Readiness } from './ops/endpoint.ts';
 import type { CounterTotals } from './ops/register.ts';
 import type { Pulls } from './pull/pulls.ts';
 import type { LocalStore } from './store/local-store.ts';
-import type { Swarm, SwarmStatus } from './swarm/swarm.ts';
+import type { SwarmSupervisor } from './swarm-supervisor.ts';
 
 /** A peer that asked for something within this time counts as served. */
 const SERVED_WITHIN_MS = 60_000;
@@ -14,8 +15,9 @@ type StatusModules = {
   readonly clock: Clock;
   readonly store: Pick<LocalStore, 'usage' | 'lost'>;
   readonly pulls: Pick<Pulls, 'status'>;
-  /** Undefined while the swarm starts, or without one. */
-  readonly swarm: () => Pick<Swarm, 'status'> | undefined;
+  /** Undefined when the configuration turns it off. */
+  readonly swarm: Pick<SwarmSupervisor, 'status'> | undefined;
+  readonly conditions: Pick<Conditions, 'list'>;
   readonly totals: CounterTotals;
   readonly readiness: () => Readiness;
   readonly version: string;
@@ -34,7 +36,7 @@ export function daemonStatus(modules: StatusModules, config: Config): DaemonStat
     uptimeSeconds: Math.floor((clock.now_ms() - modules.started_ms) / 1000),
     pid: process.pid,
     residentMemoryBytes: process.memoryUsage.rss(),
-    swarm: swarmStatus(modules.swarm()?.status(), config),
+    swarm: swarmStatus(modules.swarm?.status(), config),
     blobs: {
       ownedCount: usage.owned_count,
       ownedBytes: usage.owned_bytes,
@@ -56,10 +58,19 @@ export function daemonStatus(modules: StatusModules, config: Config): DaemonStat
       ageMs: Math.round(pull.age_ms),
       sources: pull.sources.map(({ id, bytes }) => ({ source: id, bytes })),
     })),
+    conditions: modules.conditions.list().map(({ cause, what, mend, since_ms }) => ({
+      cause,
+      what,
+      mend: [...mend],
+      sinceSeconds: Math.floor((clock.now_ms() - since_ms) / 1000),
+    })),
   };
 }
 
-function swarmStatus(status: SwarmStatus | undefined, config: Config): DaemonStatus['swarm'] {
+function swarmStatus(
+  status: ReturnType<SwarmSupervisor['status']>,
+  config: Config,
+): DaemonStatus['swarm'] {
   const { zone } = config.swarm;
   if (status === undefined) {
     return {
@@ -74,6 +85,7 @@ function swarmStatus(status: SwarmStatus | undefined, config: Config): DaemonSta
       peers: [],
       bootstrap: [],
       bans: [],
+      uptimeSeconds: 0,
     };
   }
   return {
@@ -111,5 +123,6 @@ function swarmStatus(status: SwarmStatus | undefined, config: Config): DaemonSta
       reason,
       remainingSeconds: Math.ceil(expires_in_ms / 1000),
     })),
+    uptimeSeconds: Math.floor(status.uptime_ms / 1000),
   };
 }

@@ -1,8 +1,8 @@
 /**
  * The roof: builds every room in order, joins them, and closes them in reverse. No logic of its own. Containerd is
- * answered as soon as the store is open; the swarm, which takes longer to load, joins behind it.
+ * answered as soon as the store is open; the swarm, which takes longer to load, joins behind it. Nothing but the store and its
+ * socket can keep the daemon from serving: what else fails becomes a condition.
  */
-import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import type { Clock } from './base/clock.ts';
 import { DaemonError, isAbort } from './base/errors.ts';
@@ -14,19 +14,20 @@ import { controlService } from './control/service.ts';
 import { daemonStatus } from './daemon-status.ts';
 import { swarmConfig } from './daemon-swarm-config.ts';
 import type { Digest } from './oci/digest.ts';
-import { OpsEndpoint, type Readiness } from './ops/endpoint.ts';
+import { Conditions } from './ops/conditions.ts';
+import type { Readiness } from './ops/endpoint.ts';
+import { LastingEndpoint } from './ops/lasting-endpoint.ts';
 import type { Logger } from './ops/logger.ts';
 import { ProcessMetrics } from './ops/process-metrics.ts';
 import { PrometheusRegister } from './ops/register.ts';
 import type { ServiceManager } from './ops/systemd.ts';
-import type { SourceFinder } from './piece/source.ts';
 import { createPullMetrics } from './pull/metrics.ts';
 import { Pulls, type ReadBlob } from './pull/pulls.ts';
 import { type Listening, listen, openSocket } from './rpc/listen.ts';
 import type { OpenSocket } from './rpc/open-socket.ts';
 import { LocalStore } from './store/local-store.ts';
 import { storeConfig } from './store/store-config.ts';
-import type { Swarm } from './swarm/swarm.ts';
+import { type StartSwarm, startSwarm, SwarmSupervisor } from './swarm-supervisor.ts';
 
 /** How often lost blobs are looked for again among the peers, and systemd's status line is renewed, in ms. */
 const ROUND_MS = 5_000;
@@ -42,6 +43,8 @@ export type DaemonModules = {
   readonly version: string;
   /** A listening socket that systemd handed over. */
   readonly socket_fd: number | undefined;
+  /** Starts the swarm; the real one unless a test says otherwise. */
+  readonly startSwarm?: StartSwarm;
 };
 
 /** A running daemon. Disposing it without `drain` ends calls at once. */
@@ -49,20 +52,25 @@ export class Daemon implements AsyncDisposable {
   readonly #modules: DaemonModules;
   readonly #config: Config;
   readonly #register = new PrometheusRegister();
+  readonly #conditions: Conditions;
   readonly #stop = new AbortController();
   readonly #parts = new AsyncDisposableStack();
   readonly #loops: Promise<void>[] = [];
   readonly #failed = Promise.withResolvers<never>();
   #state: 'starting' | 'running' | 'draining' = 'starting';
-  /** Why there is no swarm; undefined while it starts. */
-  #no_swarm_reason: string | undefined;
-  #swarm: Swarm | undefined;
+  #swarm: SwarmSupervisor | undefined;
   #listening: Listening | undefined;
-  #endpoint: OpsEndpoint | undefined;
+  #endpoint: LastingEndpoint | undefined;
 
   private constructor(modules: DaemonModules, config: Config) {
     this.#modules = modules;
     this.#config = config;
+    const { clock } = modules;
+    this.#conditions = new Conditions({
+      clock,
+      logger: this.#log('ops'),
+      register: this.#register,
+    });
     // Looked at by whoever runs the daemon; a failure before that must not count as unhandled.
     this.#failed.promise.catch(() => undefined);
   }
@@ -89,14 +97,24 @@ export class Daemon implements AsyncDisposable {
     return this.#endpoint?.port;
   }
 
+  /** What stands against this daemon; who finds something says it here. */
+  get conditions(): Conditions {
+    return this.#conditions;
+  }
+
+  /** Resolves when the swarm was tried for the first time, or there is none to try. */
+  get settled(): Promise<unknown> {
+    return this.#swarm?.tried ?? Promise.resolve();
+  }
+
   readiness(): Readiness {
     if (this.#state !== 'running') return { state: this.#state };
-    const swarm = this.#swarm?.status();
+    const [condition] = this.#conditions.list();
+    if (condition !== undefined) return { state: 'degraded', reason: condition.what };
+    if (this.#swarm === undefined) return { state: 'alone', reason: 'swarm.enabled is false' };
+    const swarm = this.#swarm.status();
     if (swarm === undefined) {
-      if (!this.#config.swarm.enabled) return { state: 'alone', reason: 'swarm.enabled is false' };
-      return this.#no_swarm_reason === undefined
-        ? { state: 'starting', reason: 'containerd is served, the swarm is loading' }
-        : { state: 'degraded', reason: this.#no_swarm_reason };
+      return { state: 'starting', reason: 'containerd is served, the swarm is loading' };
     }
     if (swarm.state !== 'degraded') return { state: swarm.state };
     return { state: 'degraded', reason: 'some bootstrap addresses are not connected' };
@@ -110,7 +128,7 @@ export class Daemon implements AsyncDisposable {
     this.#state = 'draining';
     await this.#modules.service.stopping();
     const is_quiet = await this.#listening?.quiet(this.#config.content.drain_ms);
-    if (is_quiet === true) await this.#swarm?.[Symbol.asyncDispose]();
+    if (is_quiet === true) await this.#swarm?.leave();
     await this.#listening?.drain(is_quiet === true ? LAST_CALLS_MS : 0);
   }
 
@@ -133,7 +151,8 @@ export class Daemon implements AsyncDisposable {
     this.#parts.defer(async () => {
       await Promise.all(this.#loops);
     });
-    this.#parts.defer(() => this.#swarm?.[Symbol.asyncDispose]());
+    this.#swarm = this.#openSwarm(store);
+    this.#parts.defer(() => this.#swarm?.leave());
     const pulls = this.#openPulls(store);
     const content = contentService(
       {
@@ -153,7 +172,8 @@ export class Daemon implements AsyncDisposable {
             clock,
             store,
             pulls,
-            swarm: () => this.#swarm,
+            swarm: this.#swarm,
+            conditions: this.#conditions,
             totals: this.#register,
             readiness: () => this.readiness(),
             version,
@@ -178,7 +198,8 @@ export class Daemon implements AsyncDisposable {
     await this.#modules.service.ready('serving containerd');
     this.#loop('store', (signal) => store.run({ signal }));
     this.#loop('watchdog', (signal) => this.#modules.service.watchdog(signal));
-    await this.#joinSwarm(store, pulls);
+    this.#loop('metrics', async (signal) => this.#endpoint?.retry(signal));
+    this.#loop('swarm', (signal) => this.#joinSwarm(pulls, store, signal));
     this.#loop('rounds', (signal) => this.#rounds(store, pulls, signal));
   }
 
@@ -196,18 +217,17 @@ export class Daemon implements AsyncDisposable {
     const measured = this.#parts.use(new ProcessMetrics(this.#register));
     const address = splitHostPort(this.#config.metrics.listen);
     if (address === undefined) return;
-    this.#endpoint = this.#parts.use(
-      await OpsEndpoint.listen(
-        {
-          exposition: this.#register,
-          readiness: () => this.readiness(),
-          loopLag_ms: () => measured.loopLag_ms(),
-          register: this.#register,
-          logger: this.#log('ops'),
-        },
-        address,
-      ),
-    );
+    const modules = {
+      exposition: this.#register,
+      readiness: () => this.readiness(),
+      loopLag_ms: () => measured.loopLag_ms(),
+      register: this.#register,
+      logger: this.#log('ops'),
+      clock: this.#modules.clock,
+      conditions: this.#conditions,
+    };
+    this.#endpoint = this.#parts.use(new LastingEndpoint(modules, address));
+    await this.#endpoint.listen();
   }
 
   async #openStore(): Promise<LocalStore> {
@@ -223,9 +243,6 @@ export class Daemon implements AsyncDisposable {
   }
 
   #openPulls(store: LocalStore): Pulls {
-    const finder: SourceFinder = {
-      find: (digest, size_bytes) => this.#swarm?.find(digest, size_bytes) ?? [],
-    };
     const read: ReadBlob = async (digest, { max_bytes }) => {
       const size = store.info(digest)?.size_bytes;
       if (size === undefined || size > max_bytes) return undefined;
@@ -234,7 +251,7 @@ export class Daemon implements AsyncDisposable {
     const pulls = new Pulls(
       {
         store,
-        finder,
+        finder: this.#swarm ?? { find: () => [] },
         read,
         clock: this.#modules.clock,
         logger: this.#log('pull'),
@@ -245,41 +262,36 @@ export class Daemon implements AsyncDisposable {
     return this.#parts.use(pulls);
   }
 
-  /** Loaded late: libp2p takes longer to load than everything else together. */
-  async #joinSwarm(store: LocalStore, pulls: Pulls): Promise<void> {
-    const { swarm: config } = this.#config;
-    const { clock, logger } = this.#modules;
-    if (!config.enabled) return;
-    if (!existsSync(config.cluster_key_file)) {
-      this.#no_swarm_reason = `no cluster key at ${config.cluster_key_file}`;
-      logger.warn(
-        { file: config.cluster_key_file },
-        'no cluster key: this host stays alone; make one with "layerswarm keygen --out FILE" and give every host the same',
-      );
-      return;
-    }
-    await clock.sleep(SWARM_DELAY_MS, { signal: this.#stop.signal });
-    const { Swarm } = await import('./swarm/swarm.ts');
-    const about = { host_name: hostname(), software_version: this.#modules.version };
-    const swarm = await Swarm.start(
-      { store, clock, logger: this.#log('swarm'), register: this.#register },
-      swarmConfig(this.#config, about),
-      { signal: this.#stop.signal },
+  #openSwarm(store: LocalStore): SwarmSupervisor | undefined {
+    if (!this.#config.swarm.enabled) return undefined;
+    return new SwarmSupervisor(
+      {
+        store,
+        clock: this.#modules.clock,
+        logger: this.#log('swarm'),
+        register: this.#register,
+        conditions: this.#conditions,
+        start: this.#modules.startSwarm ?? startSwarm,
+      },
+      swarmConfig(this.#config, {
+        host_name: hostname(),
+        software_version: this.#modules.version,
+      }),
     );
-    this.#swarm = swarm;
-    this.#loop('swarm', () => swarm.done);
+  }
+
+  /** Not at once: what waited for the socket goes first. */
+  async #joinSwarm(pulls: Pulls, store: LocalStore, signal: AbortSignal): Promise<void> {
+    if (this.#swarm === undefined) return;
     const heal = ({ digest, size_bytes }: { digest: Digest; size_bytes: number }): void => {
       pulls.heal(digest, size_bytes);
     };
     this.#parts.defer(store.onLost(heal));
-    this.#parts.defer(
-      swarm.onPeer({
-        onSynced: () => {
-          for (const lost of store.lost()) heal(lost);
-          for (const { digest } of pulls.status()) pulls.sourcesChanged(digest);
-        },
-      }),
-    );
+    await this.#modules.clock.sleep(SWARM_DELAY_MS, { signal });
+    await this.#swarm.run(signal, () => {
+      for (const lost of store.lost()) heal(lost);
+      for (const { digest } of pulls.status()) pulls.sourcesChanged(digest);
+    });
   }
 
   /** What has no event of its own: systemd's status line, what peers hear of our disk, and lost blobs that a peer may have by now. */
@@ -287,8 +299,10 @@ export class Daemon implements AsyncDisposable {
     while (!signal.aborted) {
       for (const { digest, size_bytes } of store.lost()) pulls.heal(digest, size_bytes);
       this.#swarm?.setDiskFull(store.disk_low);
-      const peers = this.#swarm?.status().peers.length ?? 0;
-      await this.#modules.service.status(`${this.readiness().state}, ${peers} peers`);
+      const peers = this.#swarm?.status()?.peers.length ?? 0;
+      const causes = this.#conditions.list().map(({ cause }) => cause);
+      const why = causes.length === 0 ? '' : ` (${causes.join(', ')})`;
+      await this.#modules.service.status(`${this.readiness().state}${why}, ${peers} peers`);
       await this.#modules.clock.sleep(ROUND_MS, { signal });
     }
   }

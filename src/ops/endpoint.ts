@@ -26,7 +26,7 @@ const REQUEST_TIMEOUT_MS = 5_000;
 const CONNECTIONS_MAX = 32;
 const HEADER_MAX_BYTES = 8 * 1024;
 
-type Modules = {
+export type EndpointModules = {
   readonly exposition: { text(): Promise<string> };
   readonly readiness: () => Readiness;
   readonly loopLag_ms: () => number;
@@ -34,16 +34,18 @@ type Modules = {
   readonly logger: Logger;
 };
 
+export type Address = { readonly host: string; readonly port: number };
+
 type Answer = { readonly status: number; readonly type: string; readonly body: string };
 
 /** `/metrics`, `/healthz` and `/readyz` over HTTP. No authentication: meant for loopback. */
 export class OpsEndpoint implements AsyncDisposable {
-  readonly #modules: Modules;
+  readonly #modules: EndpointModules;
   readonly #server: Server;
   readonly #scrapes: HistogramMetric<Record<string, never>>;
   #scrape: Promise<string> | undefined;
 
-  private constructor(modules: Modules) {
+  private constructor(modules: EndpointModules) {
     this.#modules = modules;
     this.#scrapes = modules.register.histogram({
       name: 'metrics_scrape_seconds',
@@ -64,10 +66,7 @@ export class OpsEndpoint implements AsyncDisposable {
   }
 
   /** Listens. `failed_precondition` when the address is taken, `permission_denied` when it may not be used, `config_invalid` when it is not ours. */
-  static async listen(
-    modules: Modules,
-    address: { readonly host: string; readonly port: number },
-  ): Promise<OpsEndpoint> {
+  static async listen(modules: EndpointModules, address: Address): Promise<OpsEndpoint> {
     const endpoint = new OpsEndpoint(modules);
     const server = endpoint.#server;
     try {
@@ -76,6 +75,8 @@ export class OpsEndpoint implements AsyncDisposable {
     } catch (cause) {
       throw listenError(cause, `${address.host}:${address.port}`);
     }
+    // No descriptor for a scraper is no reason to end; the next one may have one.
+    server.on('error', (err) => modules.logger.debug({ err }, 'endpoint cannot accept'));
     // A client that vanishes mid-request is no event for us.
     server.on('clientError', (_error, socket) => socket.destroy());
     return endpoint;
@@ -146,20 +147,29 @@ export class OpsEndpoint implements AsyncDisposable {
   }
 }
 
+/** In words, what keeps an address from being listened on; by the system's error code. */
+export const LISTEN_FAULTS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'the address is in use',
+  EACCES: 'no permission for this port',
+  EADDRNOTAVAIL: 'this host does not have the address',
+};
+
 function text(status: number, body: string): Answer {
   return { status, type: 'text/plain; charset=utf-8', body: `${body}\n` };
 }
 
 function listenError(cause: unknown, address: string): DaemonError {
   const errno = errnoOf(cause) ?? 'unknown error';
-  const say = (code: ConstructorParameters<typeof DaemonError>[0], what: string): DaemonError =>
-    new DaemonError(
-      code,
-      `cannot serve metrics on ${address}: ${what}; change [metrics] listen`,
-      { address, errno },
-      { cause },
-    );
-  if (errno === 'EADDRINUSE') return say('failed_precondition', 'the address is in use');
-  if (errno === 'EACCES') return say('permission_denied', 'no permission for this port');
-  return say('config_invalid', errno);
+  const code =
+    errno === 'EADDRINUSE'
+      ? 'failed_precondition'
+      : errno === 'EACCES'
+        ? 'permission_denied'
+        : 'config_invalid';
+  return new DaemonError(
+    code,
+    `cannot serve metrics on ${address}: ${LISTEN_FAULTS[errno] ?? errno}; change [metrics] listen`,
+    { address, errno },
+    { cause },
+  );
 }

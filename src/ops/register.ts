@@ -24,6 +24,7 @@ type Declared<L extends Labels> = {
 /**
  * Where a room declares its metrics, as typed literals beside its code:
  * `export type PullMetrics = ReturnType<typeof createPullMetrics>`. Every room gets one; there is no "no metrics".
+ * A room that is started anew declares its metrics again: counters and histograms go on, gauges ask the newest `collect`.
  */
 export interface MetricRegister {
   counter<L extends Labels = NoLabels>(d: Declared<L>): CounterMetric<L>;
@@ -42,47 +43,66 @@ export interface CounterTotals {
   total(name: string): number;
 }
 
+type Collect<L extends Labels> = (set: (labels: L, value: number) => void) => void;
+
 /** The real register over prom-client, with the text that `/metrics` serves. */
 export class PrometheusRegister implements MetricRegister, CounterTotals {
   readonly #registry = new Registry();
+  /** What each name was declared as; a name stays what it was first. */
+  readonly #counters = new Map<string, CounterMetric>();
+  readonly #histograms = new Map<string, HistogramMetric>();
+  readonly #gauges = new Map<string, { readonly metric: GaugeMetric; collect?: Collect<Labels> }>();
   /** One number for each declared counter. */
   readonly #totals = new Map<string, { value: number }>();
 
   counter<L extends Labels>(d: Declared<L>): CounterMetric<L> {
-    const metric = new Counter(this.#common(d));
-    // A counter without labels shows 0 from the start, so that rates exist before the first event.
-    if ((d.labels ?? []).length === 0) metric.inc(0);
-    const total = { value: 0 };
-    this.#totals.set(d.name, total);
-    return {
-      inc: (labels, value = 1) => {
-        total.value += value;
-        metric.inc(labels, value);
-      },
-    };
+    return once(this.#counters, d.name, () => {
+      const metric = new Counter(this.#common(d));
+      // A counter without labels shows 0 from the start, so that rates exist before the first event.
+      if ((d.labels ?? []).length === 0) metric.inc(0);
+      const total = { value: 0 };
+      this.#totals.set(d.name, total);
+      return {
+        inc: (labels, value = 1) => {
+          total.value += value;
+          metric.inc(labels, value);
+        },
+      };
+    });
   }
 
-  gauge<L extends Labels>(
-    d: Declared<L> & { readonly collect?: (set: (labels: L, value: number) => void) => void },
-  ): GaugeMetric<L> {
-    const { collect } = d;
-    const metric = new Gauge({
-      ...this.#common(d),
-      ...(collect !== undefined && {
-        collect(this: Gauge) {
-          this.reset();
-          collect((labels, value) => this.set(labels, value));
-        },
-      }),
-    });
-    return { set: (labels, value) => metric.set(labels, value) };
+  gauge<L extends Labels>(d: Declared<L> & { readonly collect?: Collect<L> }): GaugeMetric<L> {
+    const gauges = this.#gauges;
+    const { name, collect } = d;
+    const gauge = once<{ readonly metric: GaugeMetric; collect?: Collect<Labels> }>(
+      gauges,
+      name,
+      () => {
+        const metric = new Gauge({
+          ...this.#common(d),
+          ...(collect !== undefined && {
+            collect(this: Gauge) {
+              this.reset();
+              gauges.get(name)?.collect?.((labels, value) => this.set(labels, value));
+            },
+          }),
+        });
+        const set: GaugeMetric['set'] = (labels, value) => metric.set(labels, value);
+        return { metric: { set } };
+      },
+    );
+    // Only ever called with labels of this very declaration.
+    if (collect !== undefined) gauge.collect = collect;
+    return gauge.metric;
   }
 
   histogram<L extends Labels>(
     d: Declared<L> & { readonly buckets: readonly number[] },
   ): HistogramMetric<L> {
-    const metric = new Histogram({ ...this.#common(d), buckets: [...d.buckets] });
-    return { observe: (labels, value) => metric.observe(labels, value) };
+    return once(this.#histograms, d.name, () => {
+      const metric = new Histogram({ ...this.#common(d), buckets: [...d.buckets] });
+      return { observe: (labels, value) => metric.observe(labels, value) };
+    });
   }
 
   total(name: string): number {
@@ -107,4 +127,13 @@ export class PrometheusRegister implements MetricRegister, CounterTotals {
       registers: [this.#registry],
     };
   }
+}
+
+/** What the map has under the name; made the first time. */
+function once<T>(map: Map<string, T>, name: string, make: () => T): T {
+  const found = map.get(name);
+  if (found !== undefined) return found;
+  const made = make();
+  map.set(name, made);
+  return made;
 }

@@ -43,6 +43,7 @@ export function exampleStatus(state = 'connected'): StatusResponse__Output {
         { address: 'node3:7878', state: 'waiting', reason: 'wrong_key' },
       ],
       bans: [{ peerId: 'short', reason: 'wrong_piece', remainingSeconds: 61 }],
+      uptimeSeconds: 93_700,
     },
     blobs: {
       ownedCount: 12,
@@ -67,6 +68,7 @@ export function exampleStatus(state = 'connected'): StatusResponse__Output {
         sources: [{ source: '12D3KooWBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBpeer', bytes: 50 }],
       },
     ],
+    conditions: [],
   };
 }
 

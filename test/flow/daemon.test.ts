@@ -96,16 +96,6 @@ test('without a cluster key containerd is served, and the status says what is mi
   await assertEndsClean(daemon, home);
 });
 
-test('a cluster key file that holds no key ends the start with 78, a sentence, and nothing left', async () => {
-  await using home = await DaemonHome.create();
-  await writeFile(join(home.path, 'cluster.key'), 'too short\n');
-  await using daemon = home.start();
-  assert.equal((await daemon.ended).code, 78);
-  assert.match(daemon.stderr, /^layerswarm: The cluster key file .*cluster\.key holds .*\n$/);
-  assert.ok(!existsSync(home.socket));
-  assert.ok(!existsSync(join(home.state, 'lock')));
-});
-
 test('a write that is under way when the daemon is told to stop is committed before it ends', async () => {
   await using home = await DaemonHome.create();
   await using daemon = home.start();

@@ -23,3 +23,17 @@ test('declared metrics show in the exposition with prefix, labels and collected 
   assert.match(text, /layerswarm_peers 3/);
   assert.match(text, /layerswarm_wait_seconds_bucket\{le="1"\} 1/);
 });
+
+test('a room that starts anew declares its metrics again: counters go on, gauges ask the newest', async () => {
+  const register = new PrometheusRegister();
+  const life = (peers: number) => {
+    register.gauge({ name: 'peers', help: 'h', collect: (set) => set({}, peers) });
+    return register.counter({ name: 'starts_total', help: 'h' });
+  };
+  life(1).inc({});
+  life(2).inc({});
+  const text = await register.text();
+  assert.match(text, /layerswarm_starts_total 2/);
+  assert.match(text, /layerswarm_peers 2/);
+  assert.equal(register.total('starts_total'), 2);
+});

@@ -1,8 +1,8 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
-import { networkInterfaces } from 'node:os';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { DaemonError } from '../../base/errors.ts';
+import { hostInterfaces, type Interfaces } from '../ground/interfaces.ts';
 import { MAX_RESOLVED_ADDRESSES } from '../ground/limits.ts';
 
 /** A host to try: addresses of one machine, best transport first. */
@@ -98,15 +98,15 @@ const MAX_LEARNT = 256;
  */
 export class OwnAddresses {
   readonly #listening: () => readonly Multiaddr[];
-  readonly #interfaces: typeof networkInterfaces;
+  readonly #interfaces: () => Interfaces;
   readonly #learnt = new Set<string>();
 
   constructor(modules: {
     listening: () => readonly Multiaddr[];
-    interfaces?: typeof networkInterfaces;
+    interfaces?: () => Interfaces;
   }) {
     this.#listening = modules.listening;
-    this.#interfaces = modules.interfaces ?? networkInterfaces;
+    this.#interfaces = modules.interfaces ?? hostInterfaces;
   }
 
   /** Endpoints as they are now: interfaces come and go. Ask once per round, not once per address. */

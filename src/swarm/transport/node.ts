@@ -38,7 +38,7 @@ type NodeConfig = Pick<
  */
 export async function createNode(privateKey: PrivateKey, config: NodeConfig): Promise<Libp2p> {
   const port = config.port === 0 ? await freePort(config) : config.port;
-  return createLibp2p({
+  const node = await createLibp2p({
     privateKey,
     start: false,
     logger: silentLogger,
@@ -74,20 +74,90 @@ export async function createNode(privateKey: PrivateKey, config: NodeConfig): Pr
     },
     connectionMonitor: { enabled: false },
   });
+  const ask = node.getMultiaddrs.bind(node);
+  let latest: ReturnType<typeof ask> = [];
+  // Behind it stands os.networkInterfaces(), which throws while no descriptor is free.
+  node.getMultiaddrs = () => {
+    try {
+      latest = ask();
+    } catch {
+      // As before: addresses change rarely.
+    }
+    return latest;
+  };
+  return node;
 }
 
-/** Starts the node. `config_invalid` when an address cannot be listened on. */
+/**
+ * Starts the node; a failure leaves it stopped, with every socket closed. `config_invalid` when an address cannot be listened on:
+ * the fact `listen_errno` says why the first of them cannot.
+ */
 export async function startNode(node: Libp2p, config: NodeConfig): Promise<void> {
   try {
     await node.start();
   } catch (error) {
     await node.stop();
-    throw new DaemonError(
-      'config_invalid',
-      `The swarm cannot listen on ${config.listen.join(', ')} port ${config.port}; is it in use, or not an address of this host?`,
-      { port: config.port, errno: errnoOf(error) },
-      { cause: error },
-    );
+    throw await listenError(error, config);
+  }
+}
+
+/** libp2p tells which of the addresses failed, but not why in a form to decide by: each is bound once more, alone. */
+async function listenError(cause: unknown, config: NodeConfig): Promise<DaemonError> {
+  const faults: { readonly what: string; readonly errno: string }[] = [];
+  for (const host of config.listen) {
+    for (const [name, bind] of [
+      ['UDP', config.quic ? bindUdp : undefined],
+      ['TCP', config.tcp ? bindTcp : undefined],
+    ] as const) {
+      const errno = await bind?.(host, config.port);
+      if (errno !== undefined) faults.push({ what: `${name} ${host} (${errno})`, errno });
+    }
+  }
+  const first = faults.find(({ errno }) => errno === 'EADDRINUSE') ?? faults[0];
+  if (first === undefined) {
+    // It went well this time: another failure, or a port that is free by now.
+    const message = 'The swarm did not start: its transports failed.';
+    return new DaemonError('unavailable', message, {}, { cause });
+  }
+  const where = faults.map(({ what }) => what).join(', ');
+  const why =
+    first.errno === 'EADDRINUSE'
+      ? 'another program has the port'
+      : first.errno === 'EADDRNOTAVAIL'
+        ? 'this host does not have the address'
+        : 'the address cannot be bound';
+  return new DaemonError(
+    'config_invalid',
+    `The swarm cannot listen on port ${config.port} of ${where}: ${why}.`,
+    { port: config.port, listen_errno: first.errno },
+    { cause },
+  );
+}
+
+/** Binds and lets go again; resolves to the system's error code when it cannot. */
+async function bindUdp(host: string, port: number): Promise<string | undefined> {
+  const socket = createSocket({ type: isIP(host) === 6 ? 'udp6' : 'udp4', ipv6Only: true });
+  try {
+    socket.bind(port, host);
+    await once(socket, 'listening');
+    return undefined;
+  } catch (error) {
+    return errnoOf(error) ?? 'unknown error';
+  } finally {
+    socket.close();
+  }
+}
+
+async function bindTcp(host: string, port: number): Promise<string | undefined> {
+  const server = createServer();
+  try {
+    server.listen({ port, host, ipv6Only: true });
+    await once(server, 'listening');
+    server.close();
+    await once(server, 'close');
+    return undefined;
+  } catch (error) {
+    return errnoOf(error) ?? 'unknown error';
   }
 }
 
@@ -106,7 +176,11 @@ async function freePort(config: NodeConfig): Promise<number> {
   const host = config.listen[0] ?? '127.0.0.1';
   for (let i = 0; i < PORT_TRIES; i++) {
     const server = createServer().listen(0, host);
-    await once(server, 'listening');
+    try {
+      await once(server, 'listening');
+    } catch (error) {
+      throw await listenError(error, config);
+    }
     const { port } = server.address() as AddressInfo;
     const socket = createSocket(isIP(host) === 6 ? 'udp6' : 'udp4');
     socket.bind(port, host);

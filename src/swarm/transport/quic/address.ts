@@ -1,6 +1,6 @@
-import { networkInterfaces } from 'node:os';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { DaemonError } from '../../../base/errors.ts';
+import { hostInterfaces } from '../../ground/interfaces.ts';
 
 /** An address of the form `/ip4|ip6/…/udp/…/quic-v1[/p2p/…]`, taken apart. */
 export type QuicAddress = {
@@ -43,7 +43,7 @@ export function reachableAddresses(family: 4 | 6, ip: string, port: number): Mul
 }
 
 function interfaceAddresses(family: 4 | 6): string[] {
-  return Object.values(networkInterfaces())
+  return Object.values(hostInterfaces())
     .flatMap((addresses) => addresses ?? [])
     .filter((address) => address.family === `IPv${family}`)
     .map((address) => address.address);
