@@ -1,6 +1,6 @@
 import { systemClock } from './base/clock.ts';
 import { DaemonError } from './base/errors.ts';
-import type { Config } from './config/schema.ts';
+import type { ServiceConfig } from './config/service-config.ts';
 import { Daemon } from './daemon.ts';
 import { createLogger, type Logger } from './ops/logger.ts';
 import { createServiceManager, inheritedSocketFd, type ServiceEnvironment } from './ops/systemd.ts';
@@ -27,7 +27,8 @@ type Why = 'signal' | 'defect';
  * it at once. An error that nobody caught costs the swarm where it happened there; anywhere else it is a defect, which ends the
  * process with 70 within seconds whatever else fails, so that the service manager starts it anew.
  */
-export async function runDaemon(config: Config, options: Options): Promise<number> {
+export async function runDaemon(service_config: ServiceConfig, options: Options): Promise<number> {
+  const { config } = service_config;
   const { version, environment, startSwarm } = options;
   const logger = createLogger(config.log);
   const clock = systemClock;
@@ -41,7 +42,14 @@ export async function runDaemon(config: Config, options: Options): Promise<numbe
       config,
     );
     daemon.failed.catch(onDefect);
-    await Promise.race([daemon.settled, ended]);
+    if (service_config.problems.length > 0) {
+      daemon.conditions.raise('config', configCondition(service_config));
+    }
+    const kept = service_config.keep().catch((err: unknown) => {
+      // It serves; what is missing is missed on the day somebody breaks the file.
+      logger.warn({ err }, 'cannot keep a copy of the configuration');
+    });
+    await Promise.race([Promise.all([kept, daemon.settled]), ended]);
     logger.info({ version, pid: process.pid, metrics_port: daemon.metrics_port }, 'daemon started');
     const why = await ended;
     // Node keeps nothing of a defect's call alive on purpose; a drain would trust a broken process with containerd's calls.
@@ -59,6 +67,22 @@ export async function runDaemon(config: Config, options: Options): Promise<numbe
     // Timers and sockets of libraries must not keep an ended daemon alive. By then the caller has set the exit code.
     setImmediate(() => process.exit());
   }
+}
+
+/** In an operator's words, what is in force in place of the file. */
+function configCondition({ file, served, lost, problems }: ServiceConfig) {
+  const [first = '', ...rest] = problems.map((problem) => problem.replace(`${file}: `, ''));
+  const more = rest.length === 0 ? '' : ` (and ${rest.length} more)`;
+  const off = lost.map((name) => (name === 'swarm' ? '[swarm] (off)' : `[${name}] (defaults)`));
+  const instead = {
+    file: 'the rest of it is in force',
+    last_good: 'the last configuration that served is in force',
+    sections: `the rest of it is in force, without ${off.join(', ') || 'what is unknown'}`,
+  };
+  return {
+    what: `${file} cannot be used as it is: ${instead[served]}; ${first}${more}`,
+    mend: [`layerswarm config check ${file}`, 'systemctl restart layerswarm'],
+  };
 }
 
 /** Signals and errors that nobody caught. `ended` resolves with the first that ends the daemon. */

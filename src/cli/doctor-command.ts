@@ -2,7 +2,8 @@ import { existsSync } from 'node:fs';
 import { styleText } from 'node:util';
 import type { Clock } from '../base/clock.ts';
 import { hasCode } from '../base/errors.ts';
-import { loadConfig, parseConfig } from '../config/load.ts';
+import { loadConfig, parseConfig, problemsOf } from '../config/load.ts';
+import { loadServiceConfig } from '../config/service-config.ts';
 import type { ConfigView, DoctorModules } from '../host/doctor/context.ts';
 import { parseOnly, runDoctor } from '../host/doctor/doctor.ts';
 import { CHECK_IDS, type Finding, type Level, worse } from '../host/doctor/finding.ts';
@@ -80,9 +81,21 @@ function configView({ environment, packaged_config }: Modules, file: string): Co
     return { file, config: loadConfig(file, environment), state: 'loaded', problems: [] };
   } catch (error) {
     if (!hasCode(error, 'config_invalid')) throw error;
-    const [first = '', ...rest] = error.message.split('\n').map((line) => line.trim());
-    const problems = rest.length === 0 ? [first] : rest;
-    return { file, config: parseConfig('', file, {}), state: 'unusable', problems };
+    return { file, ...inForce(file, environment), state: 'unusable', problems: problemsOf(error) };
+  }
+}
+
+/** What the daemon runs with in place of a file that cannot be used; where it would not run, the defaults. */
+function inForce(
+  file: string,
+  environment: Modules['environment'],
+): Pick<ConfigView, 'config' | 'instead'> {
+  try {
+    const { config, served } = loadServiceConfig(file, environment);
+    return { config, ...(served !== 'file' && { instead: served }) };
+  } catch (error) {
+    if (!hasCode(error, 'config_invalid')) throw error;
+    return { config: parseConfig('', file, {}) };
   }
 }
 

@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts';
 import { DaemonError, isAbort } from '../base/errors.ts';
 import { loadConfig } from '../config/load.ts';
 import { renderConfig } from '../config/reference.ts';
-import type { Config } from '../config/schema.ts';
+import { loadServiceConfig, type ServiceConfig } from '../config/service-config.ts';
 import type { StatusResponse__Output } from '../gen/layerswarm/control/v1/StatusResponse.ts';
 import { STATUS } from '../rpc/status.ts';
 import type { DoctorWorld } from './doctor-command.ts';
@@ -27,7 +27,7 @@ export type CommandModules = {
   readonly version: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Runs the daemon until it is told to stop; resolves to the exit code. */
-  readonly runDaemon: (config: Config) => Promise<number>;
+  readonly runDaemon: (config: ServiceConfig) => Promise<number>;
   readonly generateClusterKey: () => Promise<string>;
   readonly fetchStatus: (
     socket_path: string,
@@ -119,10 +119,7 @@ function addDaemon(program: Command, modules: CommandModules, outcome: Outcome):
     .description('run the daemon in the foreground')
     .option('--config <file>', 'configuration file', CONFIG_FILE)
     .action(async ({ config }: { config: string }) => {
-      // The packaged default may be missing (every key has a default); a file that was named must be there.
-      const optional = config === CONFIG_FILE;
-      const loaded = loadConfig(config, modules.environment, { optional });
-      outcome.code = await modules.runDaemon(loaded);
+      outcome.code = await modules.runDaemon(inForce(modules, config));
     });
 }
 
@@ -139,7 +136,7 @@ function addStatus(program: Command, modules: CommandModules, outcome: Outcome):
       '\nExit codes: 0 connected; 1 alone or degraded; 2 starting or draining; 69 no daemon answers.\n',
     )
     .action(async (options: StatusOptions) => {
-      const socket = options.socket ?? configuredSocket(modules, options.config);
+      const socket = options.socket ?? inForce(modules, options.config).config.content.socket_path;
       const fetchStatus = (signal: AbortSignal) => modules.fetchStatus(socket, signal);
       const { output, clock } = modules;
       outcome.code = await runStatus(
@@ -152,9 +149,10 @@ function addStatus(program: Command, modules: CommandModules, outcome: Outcome):
 
 type StatusOptions = { json?: boolean; watch?: boolean; socket?: string; config: string };
 
-function configuredSocket(modules: CommandModules, file: string): string {
-  const optional = file === CONFIG_FILE;
-  return loadConfig(file, modules.environment, { optional }).content.socket_path;
+/** What the daemon of this host runs with, also where somebody has broken the file. */
+function inForce({ environment }: CommandModules, file: string): ServiceConfig {
+  // The packaged default may be missing (every key has a default); a file that was named must be there.
+  return loadServiceConfig(file, environment, { optional: file === CONFIG_FILE });
 }
 
 function addConfig(program: Command, modules: CommandModules): void {

@@ -1,4 +1,5 @@
 import { styleText } from 'node:util';
+import type { Condition__Output } from '../gen/layerswarm/control/v1/Condition.ts';
 import type { StatusResponse__Output } from '../gen/layerswarm/control/v1/StatusResponse.ts';
 import type { Swarm__Output } from '../gen/layerswarm/control/v1/Swarm.ts';
 import type { Transfer__Output } from '../gen/layerswarm/control/v1/Transfer.ts';
@@ -82,6 +83,7 @@ export function renderStatus(
     options.color ? styleText(style, text, { validateStream: false }) : text;
   const { swarm, transfers } = status;
   const blocks = [summary(status, paint)];
+  if (status.conditions.length > 0) blocks.push(conditionLines(status.conditions, paint));
   if (swarm !== null) blocks.push(...swarmTables(swarm));
   if (transfers.length > 0) blocks.push(transferTable(transfers));
   return blocks
@@ -129,6 +131,17 @@ function summary(status: StatusResponse__Output, paint: Paint): string[] {
     );
   }
   return lines;
+}
+
+/** What stands against the daemon, each with the commands that mend it, to be copied as they are. */
+function conditionLines(conditions: readonly Condition__Output[], paint: Paint): string[] {
+  return [
+    'DEGRADED (containerd is served all the same)',
+    ...conditions.flatMap(({ cause, what, mend, sinceSeconds }) => [
+      `${paint('red', cause)}, for ${humanDuration(sinceSeconds)}: ${safeLine(what)}`,
+      ...mend.map((command) => `  mend: ${safeLine(command)}`),
+    ]),
+  ];
 }
 
 /** A reason is a sentence of our own daemon; the socket's other end still gets no control characters through. */

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import { join } from 'node:path';
 import { parse, TomlError } from 'smol-toml';
@@ -10,7 +10,7 @@ import { tomlValue } from './reference.ts';
 import { type Config, SECTIONS, type SectionName } from './schema.ts';
 
 /** The environment variable that overrides `[log] level`. */
-const LOG_LEVEL_VARIABLE = 'LAYERSWARM_LOG_LEVEL';
+export const LOG_LEVEL_VARIABLE = 'LAYERSWARM_LOG_LEVEL';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -26,16 +26,31 @@ export function loadConfig(
   environment: Environment,
   options: { readonly optional?: boolean } = {},
 ): Config {
-  let text = '';
+  const text = readConfig(file);
+  if (text === undefined && options.optional !== true) throw missing(file);
+  return parseConfig(text ?? '', file, environment);
+}
+
+/** The file's text; undefined when it does not exist. `config_invalid` when it cannot be read. */
+export function readConfig(file: string): string | undefined {
   try {
-    text = readFileSync(file, 'utf8');
+    if (statSync(file).size > FILE_MAX_BYTES) throw tooLarge(file);
+    return readFileSync(file, 'utf8');
   } catch (cause) {
-    if (!(options.optional === true && errnoOf(cause) === 'ENOENT')) {
-      const why = errnoOf(cause) ?? 'unreadable';
-      throw new DaemonError('config_invalid', `cannot read ${file}: ${why}`, { file }, { cause });
-    }
+    if (errnoOf(cause) === 'ENOENT') return undefined;
+    if (cause instanceof DaemonError) throw cause;
+    const why = errnoOf(cause) ?? 'unreadable';
+    throw new DaemonError('config_invalid', `cannot read ${file}: ${why}`, { file }, { cause });
   }
-  return parseConfig(text, file, environment);
+}
+
+/** The error for a file that has to be there. */
+export function missing(file: string): DaemonError {
+  return new DaemonError('config_invalid', `cannot read ${file}: ENOENT`, { file, absent: true });
+}
+
+function tooLarge(file: string): DaemonError {
+  return invalid(file, [`the file is larger than ${FILE_MAX_BYTES} bytes`]);
 }
 
 /**
@@ -48,36 +63,68 @@ export function parseConfig(
   environment: Environment,
   migrations: readonly Migration[] = MIGRATIONS,
 ): Config {
-  const problems: string[] = [];
-  const raw = parseToml(text, file);
-  const sections: Partial<Record<SectionName, unknown>> = {};
-  for (const name of Object.keys(raw)) {
-    if (!isSection(name)) problems.push(...unknownName(name, raw[name], file, migrations));
-  }
-  const level = environment[LOG_LEVEL_VARIABLE];
-  if (level !== undefined && level !== '') {
-    const result = SECTIONS.log.schema.shape.level.safeParse(level);
-    const { expected } = SECTIONS.log.schema.shape.level.meta() as unknown as KeyDoc;
-    if (!result.success) {
-      problems.push(`${LOG_LEVEL_VARIABLE} = ${tomlValue(level)}: expected ${expected}`);
-    }
-  }
-  for (const name of Object.keys(SECTIONS) as SectionName[]) {
-    const { schema } = SECTIONS[name];
-    const given = raw[name] ?? {};
-    const result = schema.safeParse(given);
-    if (result.success) sections[name] = result.data;
-    else problems.push(...explain(name, given, result.error.issues, { file, migrations }));
-  }
-  if (problems.length === 0) problems.push(...crossCheck(sections as Config));
-  if (problems.length > 0) throw invalid(file, problems);
-  return freeze(derive(sections as Config, level));
+  const { sections, problems } = checkTables(parseToml(text, file), file, migrations);
+  problems.push(...checkLevel(environment));
+  if (problems.length > 0)
+    throw invalid(
+      file,
+      problems.map((p) => p.text),
+    );
+  return assembleConfig(sections as Config, environment);
 }
 
-function parseToml(text: string, file: string): Record<string, unknown> {
-  if (text.length > FILE_MAX_BYTES) {
-    throw invalid(file, [`the file is larger than ${FILE_MAX_BYTES} bytes`]);
+/** One thing that is wrong, and the section it is wrong in; none for what stands outside of every known section. */
+type Problem = { readonly section?: SectionName; readonly text: string };
+
+/** Checks every table of a configuration on its own: the sections that are right, and everything that is not. */
+export function checkTables(
+  raw: Readonly<Record<string, unknown>>,
+  file: string,
+  migrations: readonly Migration[] = MIGRATIONS,
+): { readonly sections: Partial<Record<SectionName, unknown>>; readonly problems: Problem[] } {
+  const problems: Problem[] = [];
+  const sections: Partial<Record<SectionName, unknown>> = {};
+  for (const name of Object.keys(raw)) {
+    if (isSection(name)) continue;
+    const found = unknownName(name, raw[name], file, migrations);
+    problems.push(...found.map((text) => ({ text })));
   }
+  for (const name of Object.keys(SECTIONS) as SectionName[]) {
+    const given = raw[name] ?? {};
+    const result = SECTIONS[name].schema.safeParse(given);
+    const wrong = result.success
+      ? crossCheck(name, result.data)
+      : explain(name, given, result.error.issues, { file, migrations });
+    if (wrong.length === 0) sections[name] = result.data;
+    problems.push(...wrong.map((text) => ({ section: name, text })));
+  }
+  return { sections, problems };
+}
+
+/** Sections that were all checked, with what depends on others and on the environment; frozen. */
+export function assembleConfig(sections: Config, environment: Environment): Config {
+  return freeze(derive(sections, environment[LOG_LEVEL_VARIABLE]));
+}
+
+/** What is wrong with the environment. */
+export function checkLevel(environment: Environment): Problem[] {
+  const level = environment[LOG_LEVEL_VARIABLE];
+  if (level === undefined || level === '') return [];
+  const schema = SECTIONS.log.schema.shape.level;
+  if (schema.safeParse(level).success) return [];
+  const { expected } = schema.meta() as unknown as KeyDoc;
+  return [{ text: `${LOG_LEVEL_VARIABLE} = ${tomlValue(level)}: expected ${expected}` }];
+}
+
+/** The single problems that a `config_invalid` of this room names, each without the file's name where there are several. */
+export function problemsOf(error: DaemonError): string[] {
+  const [first = '', ...rest] = error.message.split('\n').map((line) => line.trim());
+  return rest.length === 0 ? [first] : rest;
+}
+
+/** The tables of the text. `config_invalid` with line and column. */
+export function parseToml(text: string, file: string): Record<string, unknown> {
+  if (text.length > FILE_MAX_BYTES) throw tooLarge(file);
   try {
     return parse(text);
   } catch (cause) {
@@ -108,8 +155,10 @@ function derive(config: Config, level: string | undefined): Config {
   };
 }
 
-function crossCheck(config: Config): string[] {
-  const { listen, allow_remote } = config.metrics;
+/** What a section's keys say together. */
+function crossCheck(section: SectionName, values: object): string[] {
+  if (section !== 'metrics') return [];
+  const { listen, allow_remote } = values as Config['metrics'];
   const host = splitHostPort(listen)?.host;
   if (host === undefined || allow_remote || isLoopback(host)) return [];
   return [
@@ -195,7 +244,7 @@ function sectionsWith(key: string): SectionName[] {
   );
 }
 
-function isSection(name: string): name is SectionName {
+export function isSection(name: string): name is SectionName {
   return Object.hasOwn(SECTIONS, name);
 }
 
@@ -232,6 +281,7 @@ function editDistance(a: string, b: string): number {
   return row[b.length]!;
 }
 
+/** One error for everything that is wrong with the file. */
 function invalid(file: string, problems: readonly string[]): DaemonError {
   const message =
     problems.length === 1

@@ -32,6 +32,7 @@ function bounded(status: DaemonStatus): DaemonStatus {
   return {
     ...status,
     transfers: status.transfers.slice(0, LIST_MAX),
+    conditions: status.conditions.slice(0, LIST_MAX),
     swarm: swarm && {
       ...swarm,
       peers: swarm.peers.slice(0, LIST_MAX),

@@ -11,13 +11,7 @@ import type { MetricRegister } from './register.ts';
  * - `swarm_failed`   the swarm did not start for another reason, or a defect in it ended it
  * - `metrics_listen` the metrics endpoint cannot listen on its address
  */
-export const CAUSES = [
-  'config',
-  'cluster_key',
-  'swarm_listen',
-  'swarm_failed',
-  'metrics_listen',
-] as const;
+const CAUSES = ['config', 'cluster_key', 'swarm_listen', 'swarm_failed', 'metrics_listen'] as const;
 
 export type Cause = (typeof CAUSES)[number];
 

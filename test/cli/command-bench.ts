@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { type CommandModules, runCommand } from '../../src/cli/program.ts';
-import type { Config } from '../../src/config/schema.ts';
+import type { ServiceConfig } from '../../src/config/service-config.ts';
 import type { StatusResponse__Output } from '../../src/gen/layerswarm/control/v1/StatusResponse.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 
@@ -77,7 +77,7 @@ export function commandBench(t: TestContext, world: Partial<CommandModules> = {}
   const directory = mkdtempSync(join(tmpdir(), 'layerswarm-cli-'));
   t.after(() => rmSync(directory, { recursive: true }));
   const printed = { out: '', err: '' };
-  const daemons: Config[] = [];
+  const daemons: ServiceConfig[] = [];
   const modules: CommandModules = {
     output: {
       out: (text) => void (printed.out += text),

@@ -132,15 +132,30 @@ test('config show prints what is in force', async (t) => {
   assert.match(out, /^level = "debug"$/m);
 });
 
-test('the daemon is run with the configuration, and not with a wrong one', async (t) => {
+test('the daemon is run with the configuration, and not with one whose store is unknown', async (t) => {
   const { run, directory, daemons } = commandBench(t);
   const file = join(directory, 'c.toml');
   writeFileSync(file, '[swarm]\nzone = "z"\n');
   assert.equal((await run('daemon', '--config', file)).code, 0);
-  assert.equal(daemons[0]?.swarm.zone, 'z');
+  assert.equal(daemons[0]?.config.swarm.zone, 'z');
   writeFileSync(file, 'nonsense');
   assert.equal((await run('daemon', '--config', file)).code, 78);
   assert.equal(daemons.length, 1);
+});
+
+test('status finds the daemon of a broken configuration file by what is in force', async (t) => {
+  const asked: string[] = [];
+  const { run, directory } = commandBench(t, {
+    fetchStatus: async (socket) => {
+      asked.push(socket);
+      return exampleStatus();
+    },
+  });
+  const file = join(directory, 'c.toml');
+  writeFileSync(file, '[content]\nsocket_path = "/run/mine.sock"\n[pull]\nlinger = 3\n');
+  assert.equal((await run('status', '--config', file)).code, 0);
+  assert.deepEqual(asked, ['/run/mine.sock']);
+  assert.equal((await run('config', 'check', file)).code, 78);
 });
 
 test('keygen prints a key, or writes it for its owner only and never over another one', async (t) => {

@@ -76,3 +76,14 @@ test('a daemon without a swarm says so', () => {
   const status = { ...exampleStatus('alone'), swarm: null, transfers: [] };
   assert.match(renderStatus(status, { color: false }), /^swarm {4}off$/m);
 });
+
+test('what stands against the daemon shows with the commands that mend it, as they are to be typed', () => {
+  const status = exampleStatus('degraded');
+  const what = 'The file /k may be read by others';
+  const mend = ['chmod 600 /k'];
+  status.conditions.push({ cause: 'cluster_key', what, mend, sinceSeconds: 61 });
+  const text = renderStatus(status, { color: false });
+  assert.match(text, /^cluster_key, for 1m 1s: The file \/k may be read by others$/m);
+  assert.match(text, /^ {2}mend: chmod 600 \/k$/m);
+  assert.ok(!renderStatus(exampleStatus(), { color: false }).includes('mend'));
+});

@@ -44,8 +44,9 @@ export function healthyView(over: Partial<DaemonView> = {}): DaemonView {
     reason: '',
     pid: 42,
     uptimeSeconds: 100,
-    swarm: { enabled: true, listenAddresses: [], peers: [], bootstrap: [] },
+    swarm: { enabled: true, uptimeSeconds: 99, listenAddresses: [], peers: [], bootstrap: [] },
     blobs: { lostCount: 0 },
+    conditions: [],
     ...over,
   };
 }

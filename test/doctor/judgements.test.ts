@@ -1,6 +1,7 @@
 // What the checks of the daemon itself make of what they saw: one table per check.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { type DegradedFacts, judgeDegraded } from '../../src/host/doctor/degraded.ts';
 import { judgeClusterKey, type ClusterKeyFacts } from '../../src/host/doctor/cluster-key.ts';
 import { judgeConfig } from '../../src/host/doctor/config.ts';
 import { judgeService, parseUnits, type ServiceFacts } from '../../src/host/doctor/service.ts';
@@ -169,6 +170,22 @@ table('config', judgeConfig, [
   },
 ]);
 
+table<DegradedFacts>('degraded', judgeDegraded, [
+  { id: 'nothing', facts: { conditions: [] }, level: 'ok', says: /misses nothing/ },
+  { id: 'no daemon', facts: { conditions: undefined }, level: 'note', says: /no daemon/ },
+  {
+    id: 'a condition',
+    facts: {
+      conditions: [
+        { cause: 'cluster_key', what: 'no key', mend: ['chmod 600 /k'], sinceSeconds: 3 },
+      ],
+    },
+    level: 'fail',
+    says: /cluster_key: no key/,
+    mend: 'chmod 600 /k',
+  },
+]);
+
 const key = (
   file: Partial<Extract<ClusterKeyFacts['file'], { state: 'there' }>>,
   started?: number,
@@ -184,7 +201,7 @@ const key = (
       problem: undefined,
       ...file,
     },
-    daemon_started_epoch_ms: started,
+    swarm_started_epoch_ms: started,
   }) as const;
 
 table<ClusterKeyFacts>('cluster key', judgeClusterKey, [

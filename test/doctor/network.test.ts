@@ -124,6 +124,7 @@ for (const row of ports) {
 test('a peer whose address this host never dialled has come in', () => {
   const swarm = {
     enabled: true,
+    uptimeSeconds: 9,
     listenAddresses: [],
     peers: [
       { address: '/ip4/10.0.0.2/udp/7878/quic-v1/p2p/A' },

@@ -20,8 +20,8 @@ export type ClusterKeyFacts = {
         /** Why the daemon would refuse it; undefined when it would not. Never a part of the key. */
         readonly problem: string | undefined;
       };
-  /** When the answering daemon read its key; undefined when none answers. */
-  readonly daemon_started_epoch_ms: number | undefined;
+  /** When the swarm of the answering daemon read its key; undefined when there is none: it reads the key when it can be used. */
+  readonly swarm_started_epoch_ms: number | undefined;
 };
 
 /** Is there a key, for root alone, of the right form, and is it the one the daemon has read? */
@@ -30,13 +30,14 @@ export const clusterKeyCheck: Check<ClusterKeyFacts> = {
   gather: async (context) => {
     const { enabled, cluster_key_file: path } = context.config.config.swarm;
     const daemon = await context.daemon();
+    const swarm = daemon.kind === 'answers' ? daemon.view.swarm : null;
     const now_ms = Number(context.clock.wall_ns() / 1_000_000n);
     return {
       swarm_enabled: enabled,
       path,
       file: await keyFile(path, context.loadClusterKey),
-      daemon_started_epoch_ms:
-        daemon.kind === 'answers' ? now_ms - daemon.view.uptimeSeconds * 1000 : undefined,
+      swarm_started_epoch_ms:
+        swarm?.enabled === true ? now_ms - swarm.uptimeSeconds * 1000 : undefined,
     };
   },
   judge: judgeClusterKey,
@@ -76,12 +77,12 @@ export function judgeClusterKey(facts: ClusterKeyFacts): Finding {
 }
 
 function remarksOf(facts: ClusterKeyFacts): Remark[] {
-  const { path, file, daemon_started_epoch_ms: started_ms } = facts;
+  const { path, file, swarm_started_epoch_ms: started_ms } = facts;
   if (file.state === 'missing') {
     const text = `there is no cluster key at ${path}: this host is in no swarm`;
     const copy = 'copy the key file of another host: layerswarm setup --cluster-key FILE';
     const make = `or, on the first host: layerswarm keygen --out ${path}`;
-    return [remark('fail', text, copy, make, 'systemctl restart layerswarm.service')];
+    return [remark('fail', text, copy, make)];
   }
   if (file.state === 'unreadable') {
     const text = `the cluster key ${path} cannot be looked at (${file.errno})`;
@@ -89,8 +90,7 @@ function remarksOf(facts: ClusterKeyFacts): Remark[] {
   }
   if ((file.mode & 0o077) !== 0) {
     const text = `the cluster key ${path} may be read by others (mode ${octal(file.mode)}); the daemon refuses it`;
-    const restart = 'systemctl restart layerswarm.service';
-    return [remark('fail', text, `chmod 600 ${path}`, restart)];
+    return [remark('fail', text, `chmod 600 ${path}`)];
   }
   const remarks: Remark[] = [];
   if (file.problem !== undefined) {
@@ -102,7 +102,7 @@ function remarksOf(facts: ClusterKeyFacts): Remark[] {
     remarks.push(remark('warn', text, `chown root:root ${path}`));
   }
   if (started_ms !== undefined && file.modified_epoch_ms > started_ms + CLOCK_SLACK_MS) {
-    const text = `${path} has changed since the daemon started; the daemon still uses the key it read then`;
+    const text = `${path} has changed since the swarm came up, which still uses the key it read then`;
     remarks.push(remark('warn', text, 'systemctl restart layerswarm.service'));
   }
   return remarks;

@@ -13,6 +13,8 @@ export type DaemonView = {
   readonly uptimeSeconds: number;
   readonly swarm: {
     readonly enabled: boolean;
+    /** Since it came up, which is when it read the cluster key; 0 while there is none. */
+    readonly uptimeSeconds: number;
     readonly listenAddresses: readonly string[];
     readonly peers: readonly { readonly address: string }[];
     readonly bootstrap: readonly {
@@ -22,6 +24,13 @@ export type DaemonView = {
     }[];
   } | null;
   readonly blobs: { readonly lostCount: number } | null;
+  /** What stands against it although it serves. */
+  readonly conditions: readonly {
+    readonly cause: string;
+    readonly what: string;
+    readonly mend: readonly string[];
+    readonly sinceSeconds: number;
+  }[];
 };
 
 /** How the daemon answered the one Status call of a run. */
@@ -46,7 +55,7 @@ export interface BlobDoor extends Disposable {
   read(digest: string, max_bytes: number, signal: AbortSignal): Promise<Uint8Array>;
 }
 
-/** The configuration as the checks use it: the defaults where it could not be loaded. */
+/** The configuration as the checks use it: where it could not be loaded, what a daemon runs with in its place, else the defaults. */
 export type ConfigView = {
   readonly file: string;
   readonly config: Config;
@@ -54,6 +63,8 @@ export type ConfigView = {
   readonly state: 'loaded' | 'absent' | 'unusable';
   /** Why it could not be loaded, one problem per entry. */
   readonly problems: readonly string[];
+  /** Of an unusable file, what a daemon runs with in its place; undefined when it would not run. */
+  readonly instead?: 'last_good' | 'sections';
 };
 
 /** What the checks need of the world; the command gives the real one. */

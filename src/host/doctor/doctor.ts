@@ -5,6 +5,7 @@ import { probeContainerd } from './containerd-process.ts';
 import type { Check, DoctorContext, DoctorModules } from './context.ts';
 import { probeDaemon } from './daemon-probe.ts';
 import { decompressorsCheck } from './decompressors.ts';
+import { degradedCheck } from './degraded.ts';
 import { diskCheck } from './disk.ts';
 import { CHECK_IDS, type CheckId, type Finding, findingOf, remark } from './finding.ts';
 import { imagesCheck } from './images.ts';
@@ -37,6 +38,7 @@ function runnable<F>(check: Check<F>): RunnableCheck {
 const CHECKS: Readonly<Record<CheckId, RunnableCheck>> = {
   socket: runnable(socketCheck),
   service: runnable(serviceCheck),
+  degraded: runnable(degradedCheck),
   config: runnable(configCheck),
   wiring: runnable(wiringCheck),
   images: runnable(imagesCheck),

@@ -2,6 +2,7 @@
 export const CHECK_IDS = [
   'socket',
   'service',
+  'degraded',
   'config',
   'wiring',
   'images',
