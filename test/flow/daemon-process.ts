@@ -9,8 +9,9 @@ import { fileURLToPath } from 'node:url';
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const RUN = ['--disable-warning=ExperimentalWarning', MAIN];
 /** One cluster key for the daemons of a test; of no use elsewhere. */
-const CLUSTER_KEY = '5a'.repeat(32);
+export const CLUSTER_KEY = '5a'.repeat(32);
 
+type Lines = Partial<Record<'store' | 'content' | 'swarm' | 'metrics' | 'log', string>>;
 type LogLine = Readonly<Record<string, unknown>> & { readonly msg: string; readonly level: string };
 type Ended = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
 export type CommandEnd = { readonly code: number; readonly out: string; readonly err: string };
@@ -31,6 +32,8 @@ export class DaemonHome implements AsyncDisposable {
   readonly socket: string;
   readonly state: string;
   readonly content: string;
+  /** The cluster key file. */
+  readonly key: string;
 
   private constructor(path: string) {
     this.path = path;
@@ -38,39 +41,43 @@ export class DaemonHome implements AsyncDisposable {
     this.socket = join(path, 'daemon.sock');
     this.state = join(path, 'state');
     this.content = join(path, 'content');
+    this.key = join(path, 'cluster.key');
   }
 
-  /** `swarm` and `content` are further lines of these sections. */
-  static async create(lines: { swarm?: string; content?: string } = {}): Promise<DaemonHome> {
+  /** Further lines of the sections; they replace the home's own by key. */
+  static async create(lines: Lines = {}): Promise<DaemonHome> {
     const home = new DaemonHome(await mkdtemp(join(tmpdir(), 'layerswarm-flow-')));
     await mkdir(home.content);
-    await writeFile(join(home.path, 'cluster.key'), `${CLUSTER_KEY}\n`, { mode: 0o600 });
-    await writeFile(
-      home.config,
-      `[store]
-content_directory = "${home.content}"
-state_directory = "${home.state}"
-disk_floor_bytes = 0
-[content]
-socket_path = "${home.socket}"
-${lines.content ?? ''}
-[swarm]
-cluster_key_file = "${join(home.path, 'cluster.key')}"
-listen_addresses = ["127.0.0.1"]
-listen_port = 0
-${lines.swarm ?? ''}
-[metrics]
-listen = "127.0.0.1:0"
-[log]
-level = "info"
-`,
-    );
+    await writeFile(home.key, `${CLUSTER_KEY}\n`, { mode: 0o600 });
+    await home.configure(lines);
     return home;
   }
 
-  /** Starts the daemon; resolves as soon as the process exists. */
-  start(): DaemonProcess {
-    return new DaemonProcess(this.config);
+  /** Writes the configuration. */
+  async configure(lines: Lines = {}): Promise<void> {
+    const own: Record<keyof Lines, string> = {
+      store: `content_directory = "${this.content}"
+state_directory = "${this.state}"
+disk_floor_bytes = 0`,
+      content: `socket_path = "${this.socket}"`,
+      swarm: `cluster_key_file = "${this.key}"
+listen_addresses = ["127.0.0.1"]
+listen_port = 0`,
+      metrics: 'listen = "127.0.0.1:0"',
+      log: 'level = "info"',
+    };
+    const text = Object.entries(own).map(([name, mine]) => {
+      const more = lines[name as keyof Lines] ?? '';
+      const given = more.split('\n').map((line) => line.split('=')[0]);
+      const kept = mine.split('\n').filter((line) => !given.includes(line.split('=')[0]));
+      return `[${name}]\n${[...kept, more].join('\n')}\n`;
+    });
+    await writeFile(this.config, text.join(''));
+  }
+
+  /** Starts the daemon, or another program in its place; returns as soon as the process exists. */
+  start(program?: readonly string[]): DaemonProcess {
+    return new DaemonProcess(this.config, program);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -86,8 +93,9 @@ export class DaemonProcess implements AsyncDisposable {
   readonly #child: ChildProcessByStdio<null, Readable, Readable>;
   readonly #waits = new Map<string, (line: LogLine) => void>();
 
-  constructor(config: string) {
-    this.#child = spawn(process.execPath, [...RUN, 'daemon', '--config', config], {
+  constructor(config: string, program: readonly string[] = [MAIN]) {
+    const run = ['--disable-warning=ExperimentalWarning', ...program];
+    this.#child = spawn(process.execPath, [...run, 'daemon', '--config', config], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#child.stderr.on('data', (bytes: Buffer) => (this.stderr += bytes.toString()));
@@ -103,8 +111,11 @@ export class DaemonProcess implements AsyncDisposable {
 
   /** Waits for the log line with this message; rejects when the daemon ends without it. */
   async said(message: string): Promise<LogLine> {
-    const found = this.lines.find((line) => line.msg === message);
-    if (found !== undefined) return found;
+    return this.lines.find((line) => line.msg === message) ?? this.saysAgain(message);
+  }
+
+  /** The same for the next such line. */
+  async saysAgain(message: string): Promise<LogLine> {
     const line = new Promise<LogLine>((resolve) => this.#waits.set(message, resolve));
     const end = this.ended.then(({ code }) => {
       throw new Error(`the daemon ended with ${code} and never said "${message}": ${this.stderr}`);
@@ -116,6 +127,10 @@ export class DaemonProcess implements AsyncDisposable {
   async endpoint(): Promise<string> {
     const { metrics_port } = await this.said('daemon started');
     return `http://127.0.0.1:${String(metrics_port)}`;
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
   }
 
   signal(name: NodeJS.Signals): void {

@@ -136,7 +136,8 @@ async function listenError(cause: unknown, config: NodeConfig): Promise<DaemonEr
 
 /** Binds and lets go again; resolves to the system's error code when it cannot. */
 async function bindUdp(host: string, port: number): Promise<string | undefined> {
-  const socket = createSocket({ type: isIP(host) === 6 ? 'udp6' : 'udp4', ipv6Only: true });
+  const socket =
+    isIP(host) === 6 ? createSocket({ type: 'udp6', ipv6Only: true }) : createSocket('udp4');
   try {
     socket.bind(port, host);
     await once(socket, 'listening');
