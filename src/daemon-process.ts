@@ -52,21 +52,30 @@ export async function runDaemon(service_config: ServiceConfig, options: Options)
     await Promise.race([Promise.all([kept, daemon.settled]), ended]);
     logger.info({ version, pid: process.pid, metrics_port: daemon.metrics_port }, 'daemon started');
     const why = await ended;
-    // Node keeps nothing of a defect's call alive on purpose; a drain would trust a broken process with containerd's calls.
-    if (why === 'signal')
+    if (why === 'signal') {
       await Promise.race([daemon.drain(), daemon.failed.catch(() => undefined)]);
-    const close_ms = why === 'signal' ? CLOSE_MS : DEFECT_CLOSE_MS;
-    const late = clock.sleep(close_ms).then(() => {
-      throw new DaemonError('deadline_exceeded', `daemon did not close within ${close_ms} ms`);
-    });
-    late.catch(() => undefined);
-    await Promise.race([daemon[Symbol.asyncDispose](), late]);
+      await close(daemon, CLOSE_MS);
+    } else {
+      // No drain: it would trust a broken process with containerd's calls.
+      await close(daemon, DEFECT_CLOSE_MS).catch((err: unknown) => {
+        logger.error({ err }, 'not closed in order after the defect');
+      });
+    }
     logger.info({}, 'daemon ended');
     return why === 'signal' ? 0 : STATUS.internal.exit;
   } finally {
     // Timers and sockets of libraries must not keep an ended daemon alive. By then the caller has set the exit code.
     setImmediate(() => process.exit());
   }
+}
+
+/** `deadline_exceeded` when it takes longer. */
+async function close(daemon: Daemon, within_ms: number): Promise<void> {
+  const late = systemClock.sleep(within_ms).then(() => {
+    throw new DaemonError('deadline_exceeded', `daemon did not close within ${within_ms} ms`);
+  });
+  late.catch(() => undefined);
+  await Promise.race([daemon[Symbol.asyncDispose](), late]);
 }
 
 /** In an operator's words, what is in force in place of the file. */
