@@ -108,7 +108,8 @@ export class SwarmLife {
       onShared: (listener) =>
         outside(() => store.onShared((event) => this.guard(() => listener(event), undefined))),
       pieceList: (digest) => outside(() => store.pieceList(digest)),
-      readPiece: (digest, index) => outside(() => store.readPiece(digest, index)),
+      readPiece: (digest, index, options) =>
+        outside(() => store.readPiece(digest, index, options)),
     };
   }
 }

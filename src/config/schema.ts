@@ -31,7 +31,7 @@ const store = z.strictObject({
   ),
   state_directory: path(
     '/var/lib/layerswarm',
-    "layerswarm's own state: peer identity, piece lists, labels, lock.",
+    "layerswarm's own state: peer identity, piece lists, labels, lock, and a copy of the configuration that served last.",
   ),
   work_directory: path(
     '',
@@ -86,7 +86,7 @@ const content = z.strictObject({
 const swarm = z.strictObject({
   enabled: flag(
     true,
-    'Share blobs with other hosts. Without a cluster key file the daemon says so and stays alone.',
+    'Share blobs with other hosts. Without a cluster key file that can be used the daemon says so, stays alone, and looks for one every few seconds.',
   ),
   listen_port: port(7878, 'UDP port (QUIC) and TCP port that peers connect to. 0: any free port.'),
   listen_addresses: addressList(['0.0.0.0', '::'], 'Local IP addresses to listen on.'),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { chmod, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
@@ -33,20 +33,9 @@ suite('the daemon and input it must refuse', { timeout: 120_000 }, () => {
       replace: [['drain_ms = 2000', 'drain_ms = "soon"']],
       names: ['drain_ms', 'soon'],
     },
-    {
-      id: 'an unknown section',
-      replace: [['[log]', '[logs]']],
-      names: ['logs', 'log'],
-    },
-    {
-      id: 'a metrics address that other hosts reach',
-      replace: [['listen = ""', 'listen = "0.0.0.0:9479"']],
-      names: ['listen', '0.0.0.0:9479'],
-    },
-    { id: 'broken TOML', replace: [['[swarm]', '[swarm']], names: [] },
   ] as const;
   for (const { id, replace, names } of configs) {
-    test(`${id} ends the start with 78 and a sentence that names file, key and value`, async () => {
+    test(`${id} where the socket is told ends the start with 78 and a sentence that names file, key and value`, async () => {
       await using lone = await LoneDaemon.prepare();
       await lone.configure(replace);
       const { code, stderr } = await lone.failToStart();
@@ -54,6 +43,27 @@ suite('the daemon and input it must refuse', { timeout: 120_000 }, () => {
       for (const name of [lone.config, ...names]) assert.ok(stderr.includes(name), stderr);
       assert.ok(!stderr.includes('    at '), 'a stack trace is no explanation');
       await assert.rejects(stat(lone.socket), { code: 'ENOENT' });
+    });
+  }
+
+  const served = [
+    { id: 'an unknown section', replace: [['[log]', '[logs]']], names: ['logs', 'log'] },
+    {
+      id: 'a metrics address that other hosts reach',
+      replace: [['listen = ""', 'listen = "0.0.0.0:9479"']],
+      names: ['listen', '0.0.0.0:9479'],
+    },
+    { id: 'broken TOML', replace: [['[swarm]', '[swarm']], names: ['[swarm] (off)'] },
+  ] as const;
+  for (const { id, replace, names } of served) {
+    test(`${id} costs only itself, and the status names file, key and value`, async () => {
+      await using lone = await LoneDaemon.prepare();
+      await lone.configure(replace);
+      await lone.start();
+      const { stdout } = await lone.cli(['status', '--socket', lone.socket]);
+      for (const name of [lone.config, ...names]) assert.ok(stdout.includes(name), stdout);
+      const strict = await lone.cli(['config', 'check', lone.config]);
+      assert.equal(strict.code, EXIT.config);
     });
   }
 
@@ -224,22 +234,6 @@ suite('the daemon and input it must refuse', { timeout: 120_000 }, () => {
       assert.deepEqual(await readFile(blob), HELLO);
     });
   }
-
-  test('a cluster key that others may read ends the start with a sentence that names it', async () => {
-    await using lone = await LoneDaemon.prepare();
-    const key = join(lone.dir, 'cluster.key');
-    await writeFile(key, `${'ab'.repeat(32)}\n`);
-    await chmod(key, 0o644);
-    await lone.configure([
-      [
-        'enabled = false',
-        `cluster_key_file = "${key}"\nlisten_addresses = ["127.0.0.1"]\nlisten_port = 0`,
-      ],
-    ]);
-    const { code, stderr } = await lone.failToStart();
-    assert.equal(code, EXIT.config, stderr);
-    assert.ok(stderr.includes(key), stderr);
-  });
 });
 
 /** HTTP/2's opening and a DATA frame that claims `length` bytes. */
