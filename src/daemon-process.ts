@@ -117,7 +117,8 @@ function watchProcess(logger: Logger): {
     end.resolve('defect');
   };
   const onUncaught = (error: unknown): void => {
-    if (!takenBySwarm(error)) onDefect(error);
+    if (takenBySwarm(error)) logger.debug({ err: error }, 'nobody caught an error in the swarm');
+    else onDefect(error);
   };
   process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
   process.on('uncaughtException', onUncaught).on('unhandledRejection', onUncaught);

@@ -3,6 +3,7 @@ import type { Config } from './config/schema.ts';
 import type { DaemonStatus } from './control/service.ts';
 import type { Conditions } from './ops/conditions.ts';
 import type { Readiness } from './ops/endpoint.ts';
+import { residentBytes } from './ops/process-metrics.ts';
 import type { CounterTotals } from './ops/register.ts';
 import type { Pulls } from './pull/pulls.ts';
 import type { LocalStore } from './store/local-store.ts';
@@ -35,7 +36,7 @@ export function daemonStatus(modules: StatusModules, config: Config): DaemonStat
     reason,
     uptimeSeconds: Math.floor((clock.now_ms() - modules.started_ms) / 1000),
     pid: process.pid,
-    residentMemoryBytes: process.memoryUsage.rss(),
+    residentMemoryBytes: residentBytes(),
     swarm: swarmStatus(modules.swarm?.status(), config),
     blobs: {
       ownedCount: usage.owned_count,

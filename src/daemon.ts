@@ -102,9 +102,9 @@ export class Daemon implements AsyncDisposable {
     return this.#conditions;
   }
 
-  /** Resolves when the swarm was tried for the first time, or there is none to try. */
+  /** Resolves when the swarm and the metrics endpoint were tried for the first time, where there are any. */
   get settled(): Promise<unknown> {
-    return this.#swarm?.tried ?? Promise.resolve();
+    return Promise.all([this.#swarm?.tried, this.#endpoint?.tried]);
   }
 
   readiness(): Readiness {
@@ -145,7 +145,7 @@ export class Daemon implements AsyncDisposable {
     const started_ms = clock.now_ms();
     // First of all: clients that connect while the store opens are greeted, and wait.
     const socket = await this.#openSocket();
-    await this.#openEndpoint();
+    this.#openEndpoint();
     const store = await this.#openStore();
     // Rooms close before the loops they feed are waited for, and the store after all of them.
     this.#parts.defer(async () => {
@@ -198,7 +198,6 @@ export class Daemon implements AsyncDisposable {
     await this.#modules.service.ready('serving containerd');
     this.#loop('store', (signal) => store.run({ signal }));
     this.#loop('watchdog', (signal) => this.#modules.service.watchdog(signal));
-    this.#loop('metrics', async (signal) => this.#endpoint?.retry(signal));
     this.#loop('swarm', (signal) => this.#joinSwarm(pulls, store, signal));
     this.#loop('rounds', (signal) => this.#rounds(store, pulls, signal));
   }
@@ -213,7 +212,7 @@ export class Daemon implements AsyncDisposable {
     return this.#parts.use(socket);
   }
 
-  async #openEndpoint(): Promise<void> {
+  #openEndpoint(): void {
     const measured = this.#parts.use(new ProcessMetrics(this.#register));
     const address = splitHostPort(this.#config.metrics.listen);
     if (address === undefined) return;
@@ -226,8 +225,10 @@ export class Daemon implements AsyncDisposable {
       clock: this.#modules.clock,
       conditions: this.#conditions,
     };
-    this.#endpoint = this.#parts.use(new LastingEndpoint(modules, address));
-    await this.#endpoint.listen();
+    const endpoint = this.#parts.use(new LastingEndpoint(modules, address));
+    this.#endpoint = endpoint;
+    // Nobody waits for it: it answers while the store opens, and containerd is served when it never does.
+    this.#loop('metrics', (signal) => endpoint.run(signal));
   }
 
   async #openStore(): Promise<LocalStore> {

@@ -16,6 +16,7 @@ type Modules = EndpointModules & { readonly clock: Clock; readonly conditions: C
 export class LastingEndpoint implements AsyncDisposable {
   readonly #modules: Modules;
   readonly #address: Address;
+  readonly #tried = Promise.withResolvers<undefined>();
   #endpoint: OpsEndpoint | undefined;
 
   constructor(modules: Modules, address: Address) {
@@ -28,12 +29,33 @@ export class LastingEndpoint implements AsyncDisposable {
     return this.#endpoint?.port;
   }
 
-  /** One try; resolves to whether it listens now. */
-  async listen(): Promise<boolean> {
+  /** Resolves when the first try is over, whatever came of it. */
+  get tried(): Promise<undefined> {
+    return this.#tried.promise;
+  }
+
+  /** Tries until it listens or the signal aborts. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    for (let failures = 1; !(await this.#listen(signal)); failures++) {
+      this.#tried.resolve(undefined);
+      try {
+        await this.#modules.clock.sleep(backoff_ms(BACKOFF, failures), { signal });
+      } catch {
+        return;
+      }
+    }
+    this.#tried.resolve(undefined);
+  }
+
+  /** One try; false when another one may help. */
+  async #listen(signal: AbortSignal): Promise<boolean> {
     const { conditions } = this.#modules;
     const { host, port } = this.#address;
     try {
-      this.#endpoint ??= await OpsEndpoint.listen(this.#modules, this.#address);
+      const endpoint = await OpsEndpoint.listen(this.#modules, this.#address);
+      // A name may take long to become an address; nobody waits for the endpoint any more then.
+      if (signal.aborted) await endpoint[Symbol.asyncDispose]();
+      else this.#endpoint = endpoint;
       conditions.clear('metrics_listen');
       return true;
     } catch (error) {
@@ -47,18 +69,6 @@ export class LastingEndpoint implements AsyncDisposable {
         ],
       });
       return false;
-    }
-  }
-
-  /** Tries again until it listens or the signal aborts. Never rejects. */
-  async retry(signal: AbortSignal): Promise<void> {
-    for (let failures = 1; this.#endpoint === undefined; failures++) {
-      try {
-        await this.#modules.clock.sleep(backoff_ms(BACKOFF, failures), { signal });
-      } catch {
-        return;
-      }
-      await this.listen();
     }
   }
 

@@ -22,7 +22,7 @@ export class ProcessMetrics implements Disposable {
     register.gauge({
       name: 'process_resident_memory_bytes',
       help: 'Resident memory of the daemon.',
-      collect: (set) => set({}, process.memoryUsage.rss()),
+      collect: (set) => set({}, residentBytes()),
     });
     register.gauge<{ space: 'heap' | 'external' | 'array_buffers' }>({
       name: 'process_memory_bytes',
@@ -31,6 +31,8 @@ export class ProcessMetrics implements Disposable {
       collect: (set) => {
         // The counter has no hook of its own; any scrape comes by here.
         this.#countCpu(cpu);
+        // Looking takes a descriptor, and there may be none.
+        if (residentBytes() === 0) return;
         const usage = process.memoryUsage();
         set({ space: 'heap' }, usage.heapUsed);
         set({ space: 'external' }, usage.external);
@@ -51,7 +53,13 @@ export class ProcessMetrics implements Disposable {
     register.gauge({
       name: 'process_open_files',
       help: 'Open file descriptors, sockets included.',
-      collect: (set) => set({}, readdirSync('/proc/self/fd').length),
+      collect: (set) => {
+        try {
+          set({}, readdirSync('/proc/self/fd').length);
+        } catch {
+          // Looking takes a descriptor, and there may be none: the moment in which the others must still be shown.
+        }
+      },
     });
     register.gauge({
       name: 'process_active_resources',
@@ -77,6 +85,15 @@ export class ProcessMetrics implements Disposable {
     cpu.inc({ mode: 'user' }, (now.user - this.#last_cpu.user) / 1e6);
     cpu.inc({ mode: 'system' }, (now.system - this.#last_cpu.system) / 1e6);
     this.#last_cpu = now;
+  }
+}
+
+/** Resident memory in bytes; 0 while it cannot be read, which takes a descriptor. */
+export function residentBytes(): number {
+  try {
+    return process.memoryUsage.rss();
+  } catch {
+    return 0;
   }
 }
 
