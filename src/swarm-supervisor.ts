@@ -140,7 +140,7 @@ export class SwarmSupervisor implements SourceFinder {
   async #live(signal: AbortSignal): Promise<{ up_ms: number; cause?: 'cluster_key' | 'other' }> {
     const { clock } = this.#modules;
     const life = new SwarmLife();
-    const aborted = whenAborted(signal);
+    const aborted = whenAborted(signal, life.signal);
     const starting = life.enter(() => this.#start(life));
     let swarm: RunningSwarm;
     try {
@@ -256,13 +256,13 @@ export class SwarmSupervisor implements SourceFinder {
   }
 }
 
-/** Rejects with the signal's reason. Nobody has to look at it. */
-function whenAborted(signal: AbortSignal): Promise<never> {
+/** Rejects with the signal's reason, unless `over` comes first. Nobody has to look at it. */
+function whenAborted(signal: AbortSignal, over: AbortSignal): Promise<never> {
   const { promise, reject } = Promise.withResolvers<never>();
   promise.catch(() => undefined);
   const onAbort = (): void => reject(signal.reason as Error);
   if (signal.aborted) onAbort();
-  else signal.addEventListener('abort', onAbort, { once: true });
+  else signal.addEventListener('abort', onAbort, { once: true, signal: over });
   return promise;
 }
 

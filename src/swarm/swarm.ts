@@ -75,7 +75,7 @@ export class Swarm implements SourceFinder, AsyncDisposable {
   /**
    * Reads identity and cluster key, listens, and begins to look for peers; does not wait for any. `config_invalid` for
    * files, addresses or ports that cannot be used: without a cluster key there is no swarm. The signal ends the start
-   * and, later, the swarm's background work.
+   * and, later, the swarm's background work. A start that fails leaves no socket open.
    */
   static async start(
     modules: SwarmModules,
@@ -86,14 +86,19 @@ export class Swarm implements SourceFinder, AsyncDisposable {
     const identity = await loadIdentity(config.state_dir);
     options.signal.throwIfAborted();
     const node = await createNode(identity, config);
-    const parts = assemble(node, keys, modules, config);
-    await parts.mesh.attach();
-    await startNode(node, config);
-    modules.logger.info(
-      { peer: node.peerId.toString(), listen: parts.mesh.advertised() },
-      'swarm listens',
-    );
-    return new Swarm(parts, modules, options.signal);
+    try {
+      const parts = assemble(node, keys, modules, config);
+      await parts.mesh.attach();
+      await startNode(node, config);
+      modules.logger.info(
+        { peer: node.peerId.toString(), listen: parts.mesh.advertised() },
+        'swarm listens',
+      );
+      return new Swarm(parts, modules, options.signal);
+    } catch (error) {
+      await node.stop();
+      throw error;
+    }
   }
 
   private constructor(parts: Parts, modules: SwarmModules, signal: AbortSignal) {
@@ -171,10 +176,14 @@ export class Swarm implements SourceFinder, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#stop.signal.aborted) return;
     this.#stop.abort(new Error('swarm stops'));
-    for (const unsubscribe of this.#unsubscribe) unsubscribe();
-    this.#parts.mesh.close();
-    await this.#running;
-    await this.#parts.node.stop();
+    try {
+      for (const unsubscribe of this.#unsubscribe) unsubscribe();
+      this.#parts.mesh.close();
+      await this.#running;
+    } finally {
+      // Also of a swarm that is broken: its sockets are the next one's.
+      await this.#parts.node.stop();
+    }
   }
 }
 

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { open, readFile, rename } from 'node:fs/promises';
-import { mkdir } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -51,7 +52,11 @@ for (const kind of kinds) {
     await using one = holder.start();
     await one.said('daemon started');
     const port = (await statusOf(holder, signal)).swarm!.listenAddresses[0]!.split('/')[4]!;
-    await using home = await DaemonHome.create({ swarm: `bootstrap = ["127.0.0.1:${port}"]` });
+    // One port for all lives: what one life leaves open, the next one cannot have.
+    const own_port = await freePort();
+    await using home = await DaemonHome.create({
+      swarm: `bootstrap = ["127.0.0.1:${port}"]\nlisten_port = ${own_port}`,
+    });
     await using two = home.start([FAULTY, kind]);
     await two.said('daemon started');
     await until(home, signal, (s) => s.swarm?.peers[0]?.inventoryBlobs === 1);
@@ -119,6 +124,15 @@ test('a daemon without a free descriptor goes on, keeps its swarm, and complains
   daemon.signal('SIGTERM');
   assert.deepEqual(await daemon.ended, { code: 0, signal: null });
 });
+
+/** A port that nobody has now; a test that begins in the same moment may take it, which fails the test and hides nothing. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  await once(server.close(), 'close');
+  return port;
+}
 
 /** Sets how many descriptors the process may have; what it has open stays open. */
 async function allowFiles(pid: number, count: number): Promise<void> {

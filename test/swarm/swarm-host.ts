@@ -169,7 +169,10 @@ export class SwarmHost implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    await this.swarm[Symbol.asyncDispose]();
-    await rm(this.#dir, { recursive: true, force: true });
+    try {
+      await this.swarm[Symbol.asyncDispose]();
+    } finally {
+      await rm(this.#dir, { recursive: true, force: true });
+    }
   }
 }
