@@ -161,10 +161,13 @@ export class SwarmSupervisor implements SourceFinder {
     } catch (caught) {
       error = caught;
     }
-    this.#up = undefined;
+    const up_ms = clock.now_ms() - since_ms;
     life.end();
+    // Told first: a daemon without a swarm and without a reason would pass for one that starts.
+    const cause = await this.#report(error, signal);
+    this.#up = undefined;
     await this.#dispose(life, swarm);
-    return { up_ms: clock.now_ms() - since_ms, cause: await this.#report(error, signal) };
+    return { up_ms, cause };
   }
 
   async #start(life: SwarmLife): Promise<RunningSwarm> {
