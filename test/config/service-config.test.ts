@@ -192,7 +192,7 @@ for (const { id, text, lost } of parts) {
     assert.deepEqual([loaded.served, loaded.lost], ['sections', lost]);
     assert.equal(loaded.config.store.staged_max, 5);
     assert.equal(loaded.config.pull.linger_ms, 7);
-    assert.equal(loaded.config.swarm.enabled, !(lost).includes('swarm'));
+    assert.equal(loaded.config.swarm.enabled, !lost.includes('swarm'));
     assert.ok(loaded.problems.length > 0);
   });
 }
