@@ -108,8 +108,7 @@ export class SwarmLife {
       onShared: (listener) =>
         outside(() => store.onShared((event) => this.guard(() => listener(event), undefined))),
       pieceList: (digest) => outside(() => store.pieceList(digest)),
-      readPiece: (digest, index, options) =>
-        outside(() => store.readPiece(digest, index, options)),
+      readPiece: (digest, index, options) => outside(() => store.readPiece(digest, index, options)),
     };
   }
 }

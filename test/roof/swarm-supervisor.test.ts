@@ -10,7 +10,8 @@ import { Conditions } from '../../src/ops/conditions.ts';
 import { PrometheusRegister } from '../../src/ops/register.ts';
 import type { PieceSource } from '../../src/piece/source.ts';
 import { type RunningSwarm, type StartSwarm, SwarmSupervisor } from '../../src/swarm-supervisor.ts';
-import { defaultSwarmConfig } from '../../src/swarm/config.ts';
+import { parseConfig } from '../../src/config/load.ts';
+import { swarmConfig } from '../../src/daemon-swarm-config.ts';
 import type { SwarmModules } from '../../src/swarm/swarm.ts';
 import { FakeClock, settle } from '../fakes/fake-clock.ts';
 import { MemoryLogger } from '../fakes/memory-logger.ts';
@@ -70,7 +71,12 @@ function bench(t: TestContext, starts: StartSwarm) {
   const stop = new AbortController();
   const supervisor = new SwarmSupervisor(
     { store: blobs, clock, logger, register, conditions, start: starts, random: () => 1 },
-    { ...defaultSwarmConfig, state_dir: directory, cluster_key_file: key_file, port: 7878 },
+    {
+      ...swarmConfig(parseConfig('', 'defaults', {}), { host_name: '', software_version: '' }),
+      state_dir: directory,
+      cluster_key_file: key_file,
+      port: 7878,
+    },
   );
   const run = () => supervisor.run(stop.signal, () => undefined);
   t.after(() => stop.abort());
