@@ -1,7 +1,9 @@
 import type { Clock } from './base/clock.ts';
 import type { Config } from './config/schema.ts';
+import type { ContainerdCalls } from './content/containerd-calls.ts';
 import type { DaemonStatus } from './control/service.ts';
 import type { Conditions } from './ops/conditions.ts';
+import type { Wiring } from './host/wiring-watch.ts';
 import type { Readiness } from './ops/endpoint.ts';
 import { residentBytes } from './ops/process-metrics.ts';
 import type { CounterTotals } from './ops/register.ts';
@@ -20,6 +22,8 @@ type StatusModules = {
   readonly swarm: Pick<SwarmSupervisor, 'status'> | undefined;
   readonly conditions: Pick<Conditions, 'list'>;
   readonly totals: CounterTotals;
+  readonly calls: Pick<ContainerdCalls, 'count' | 'last'>;
+  readonly wiring: () => Wiring;
   readonly readiness: () => Readiness;
   readonly version: string;
   readonly started_ms: number;
@@ -30,6 +34,7 @@ export function daemonStatus(modules: StatusModules, config: Config): DaemonStat
   const { clock, store, pulls, totals, readiness } = modules;
   const { state, reason = '' } = readiness();
   const usage = store.usage();
+  const lost = [...store.lost()];
   return {
     version: modules.version,
     state,
@@ -44,8 +49,10 @@ export function daemonStatus(modules: StatusModules, config: Config): DaemonStat
       cacheCount: usage.cache_count,
       cacheBytes: usage.cache_bytes,
       cacheMaxBytes: config.store.cache_max_bytes,
-      lostCount: [...store.lost()].length,
+      lostCount: lost.length,
+      lost: lost.map(({ digest, size_bytes }) => ({ digest, sizeBytes: size_bytes })),
     },
+    containerd: containerdStatus(modules),
     traffic: {
       receivedFromPeersBytes: totals.total('pull_bytes_total'),
       writtenByContainerdBytes: totals.total('content_written_bytes_total'),
@@ -65,6 +72,17 @@ export function daemonStatus(modules: StatusModules, config: Config): DaemonStat
       mend: [...mend],
       sinceSeconds: Math.floor((clock.now_ms() - since_ms) / 1000),
     })),
+  };
+}
+
+function containerdStatus({ calls, wiring, clock }: StatusModules): DaemonStatus['containerd'] {
+  const { count, last } = calls;
+  return {
+    ...wiring(),
+    calls: count,
+    lastCallMsAgo: last === undefined ? 0 : Math.round(clock.now_ms() - last.at_ms),
+    lastCallMethod: last?.method ?? '',
+    lastCallNamespace: last?.namespace ?? '',
   };
 }
 

@@ -8,11 +8,13 @@ import type { Clock } from './base/clock.ts';
 import { DaemonError, isAbort } from './base/errors.ts';
 import { splitHostPort } from './config/keys.ts';
 import type { Config } from './config/schema.ts';
+import { ContainerdCalls } from './content/containerd-calls.ts';
 import { DEFAULT_PREFILL_CONFIG } from './content/prefill.ts';
 import { contentService } from './content/service.ts';
 import { controlService } from './control/service.ts';
 import { daemonStatus } from './daemon-status.ts';
 import { swarmConfig } from './daemon-swarm-config.ts';
+import type { WiringWatch } from './host/wiring-watch.ts';
 import type { Digest } from './oci/digest.ts';
 import { Conditions } from './ops/conditions.ts';
 import type { Readiness } from './ops/endpoint.ts';
@@ -26,7 +28,9 @@ import { Pulls, type ReadBlob } from './pull/pulls.ts';
 import { type Listening, listen, openSocket } from './rpc/listen.ts';
 import type { OpenSocket } from './rpc/open-socket.ts';
 import { LocalStore } from './store/local-store.ts';
+import type { LostBlob } from './store/blobs/lost-blobs.ts';
 import { storeConfig } from './store/store-config.ts';
+import { watchWiring } from './containerd-watch.ts';
 import { type StartSwarm, startSwarm, SwarmSupervisor } from './swarm-supervisor.ts';
 
 /** How often lost blobs are looked for again among the peers, and systemd's status line is renewed, in ms. */
@@ -59,6 +63,7 @@ export class Daemon implements AsyncDisposable {
   readonly #failed = Promise.withResolvers<never>();
   #state: 'starting' | 'running' | 'draining' = 'starting';
   #swarm: SwarmSupervisor | undefined;
+  #wiring: WiringWatch | undefined;
   #listening: Listening | undefined;
   #endpoint: LastingEndpoint | undefined;
 
@@ -154,16 +159,25 @@ export class Daemon implements AsyncDisposable {
     this.#swarm = this.#openSwarm(store);
     this.#parts.defer(() => this.#swarm?.leave());
     const pulls = this.#openPulls(store);
+    const calls = new ContainerdCalls({ clock });
+    const wiring = (this.#wiring = watchWiring(
+      {
+        ...{ clock, store, calls, conditions: this.#conditions },
+        ...{ logger: this.#log('wiring'), register: this.#register },
+      },
+      config.store,
+    ));
     const content = contentService(
       {
         catalog: store,
         ingests: store,
         pull: pulls,
+        calls,
         clock,
         logger: this.#log('content'),
         register: this.#register,
       },
-      DEFAULT_PREFILL_CONFIG,
+      { ...DEFAULT_PREFILL_CONFIG, sharing_policy: config.content.sharing_policy },
     );
     const control = controlService({
       status: () =>
@@ -175,12 +189,16 @@ export class Daemon implements AsyncDisposable {
             swarm: this.#swarm,
             conditions: this.#conditions,
             totals: this.#register,
+            calls,
+            wiring: () => wiring.wiring,
             readiness: () => this.readiness(),
             version,
             started_ms,
           },
           config,
         ),
+      check: (digest, limits) => store.check(digest, limits),
+      forgetLost: (digest) => store.forgetLost(digest),
     });
     this.#listening = await listen(
       {
@@ -197,6 +215,7 @@ export class Daemon implements AsyncDisposable {
     this.#state = 'running';
     await this.#modules.service.ready('serving containerd');
     this.#loop('store', (signal) => store.run({ signal }));
+    this.#loop('wiring', (signal) => wiring.run(signal));
     this.#loop('watchdog', (signal) => this.#modules.service.watchdog(signal));
     this.#loop('swarm', (signal) => this.#joinSwarm(pulls, store, signal));
     this.#loop('rounds', (signal) => this.#rounds(store, pulls, signal));
@@ -284,9 +303,7 @@ export class Daemon implements AsyncDisposable {
   /** Not at once: what waited for the socket goes first. */
   async #joinSwarm(pulls: Pulls, store: LocalStore, signal: AbortSignal): Promise<void> {
     if (this.#swarm === undefined) return;
-    const heal = ({ digest, size_bytes }: { digest: Digest; size_bytes: number }): void => {
-      pulls.heal(digest, size_bytes);
-    };
+    const heal = ({ digest, size_bytes }: LostBlob): void => this.#heal(pulls, digest, size_bytes);
     this.#parts.defer(store.onLost(heal));
     await this.#modules.clock.sleep(SWARM_DELAY_MS, { signal });
     await this.#swarm.run(signal, () => {
@@ -295,10 +312,15 @@ export class Daemon implements AsyncDisposable {
     });
   }
 
+  /** Under another content store a lost blob is that store's to bring back, and `blobs/` is not ours to write. */
+  #heal(pulls: Pulls, digest: Digest, size_bytes: number): void {
+    if (this.#wiring?.wiring.state !== 'not_wired') pulls.heal(digest, size_bytes);
+  }
+
   /** What has no event of its own: systemd's status line, what peers hear of our disk, and lost blobs that a peer may have by now. */
   async #rounds(store: LocalStore, pulls: Pulls, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      for (const { digest, size_bytes } of store.lost()) pulls.heal(digest, size_bytes);
+      for (const { digest, size_bytes } of store.lost()) this.#heal(pulls, digest, size_bytes);
       this.#swarm?.setDiskFull(store.disk_low);
       const peers = this.#swarm?.status()?.peers.length ?? 0;
       const causes = this.#conditions.list().map(({ cause }) => cause);

@@ -76,10 +76,27 @@ process.exitCode = await runCommand(
       return {
         fetchStatus: client.fetchStatus,
         openBlobDoor: content.openBlobDoor,
+        openDaemon: client.openControl,
         loadClusterKey: async (path) => {
           await keys.ClusterKeys.load(path);
         },
         run: programs.runProgram,
+      };
+    },
+    repair: async () => {
+      const [control, content, containerd, process_probe, programs] = await Promise.all([
+        import('./cli/control-client.ts'),
+        import('./cli/content-client.ts'),
+        import('./cli/containerd-client.ts'),
+        import('./host/doctor/containerd-process.ts'),
+        import('./host/run-program.ts'),
+      ]);
+      return {
+        openDaemon: control.openControl,
+        openBlobDoor: content.openBlobDoor,
+        openContainerd: containerd.openContainerd,
+        containerdAddress: async (config_file, signal) =>
+          process_probe.containerdAddress(programs.runProgram, config_file, signal),
       };
     },
     interrupted: () => {

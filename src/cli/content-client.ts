@@ -5,6 +5,7 @@ import type { ReadContentRequest__Output } from '../gen/containerd/services/cont
 import type { ReadContentResponse__Output } from '../gen/containerd/services/content/v1/ReadContentResponse.ts';
 import type { BlobDoor, BlobProbe } from '../host/doctor/context.ts';
 import { connect, type RpcClient } from '../rpc/client.ts';
+import { OWN_NAMESPACE } from '../rpc/own-calls.ts';
 import { loadService } from '../rpc/proto.ts';
 
 /** Longest one read may take; containerd itself sets no deadline. */
@@ -27,7 +28,7 @@ class ContentClient implements BlobDoor {
   }
 
   async probe(digest: string, signal: AbortSignal): Promise<BlobProbe> {
-    const limits = { deadline_ms: READ_DEADLINE_MS, signal };
+    const limits = { deadline_ms: READ_DEADLINE_MS, signal, namespace: OWN_NAMESPACE };
     const info = this.#service.method<InfoRequest__Output, InfoResponse__Output>('Info');
     try {
       const size_bytes = (await this.#client.unary(info, { digest }, limits)).info?.size ?? 0;
@@ -62,7 +63,7 @@ class ContentClient implements BlobDoor {
     );
     const chunks: Uint8Array[] = [];
     let size = 0;
-    const limits = { deadline_ms: READ_DEADLINE_MS, signal };
+    const limits = { deadline_ms: READ_DEADLINE_MS, signal, namespace: OWN_NAMESPACE };
     for await (const { data } of this.#client.stream(read, request, limits)) {
       size += data.length;
       if (size > max_bytes) {

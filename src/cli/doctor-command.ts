@@ -12,7 +12,7 @@ import type { Output } from './output.ts';
 /** What the checks need of this host; main.ts gives the real one. */
 export type DoctorWorld = Pick<
   DoctorModules,
-  'run' | 'fetchStatus' | 'openBlobDoor' | 'loadClusterKey'
+  'run' | 'fetchStatus' | 'openBlobDoor' | 'openDaemon' | 'loadClusterKey'
 >;
 
 export type DoctorOptions = {
@@ -20,6 +20,7 @@ export type DoctorOptions = {
   readonly config: string;
   readonly containerdConfig?: string;
   readonly only?: string;
+  readonly readAll?: boolean;
 };
 
 type Modules = {
@@ -63,7 +64,9 @@ export async function runDoctorCommand(
   const ids = parseOnly(options.only);
   const config = configView(modules, options.config);
   const containerd_config = options.containerdConfig;
-  const findings = await runDoctor({ ...world, clock, config, containerd_config }, ids, signal);
+  const read_all = options.readAll === true;
+  const looked = { ...world, clock, config, containerd_config, read_all };
+  const findings = await runDoctor(looked, ids, signal);
   output.out(
     options.json === true
       ? `${JSON.stringify({ checks: findings, summary: summaryOf(findings) }, null, 2)}\n`

@@ -24,10 +24,14 @@ export function addDoctor(
     .option('--json', 'as JSON: the findings with their facts, and a summary')
     .option('--config <file>', 'configuration file', config_file)
     .option('--containerd-config <file>', "containerd's configuration file, where several run")
+    .option(
+      '--read-all',
+      'read every blob to its last byte and compare it with its digest: takes as long as the disk takes',
+    )
     .option('--only <checks>', 'only these checks, separated by commas')
     .addHelpText(
       'after',
-      '\nChecks: socket, service, config, wiring, images, swarm-port, cluster-key, disk, decompressors, socket-buffers, peers.\nExit codes: 0 all well, notes at most; 1 warnings; 2 failures.\n',
+      '\nChecks: socket, service, config, wiring, images, blobs, swarm-port, cluster-key, disk, decompressors, socket-buffers, peers.\nExit codes: 0 all well, notes at most; 1 warnings; 2 failures.\n',
     )
     .action(async (options: DoctorOptions) => {
       const { runDoctorCommand } = await import('./doctor-command.ts');

@@ -13,6 +13,8 @@ import { HostFiles } from '../host/host-files.ts';
 import { runKeygen } from './keygen-command.ts';
 import { runMigrate } from './migrate-command.ts';
 import type { Output } from './output.ts';
+import type { RepairWorld } from './repair-command.ts';
+import { addRepair } from './repair-options.ts';
 import { errorAsJson, runStatus } from './status-command.ts';
 import type { WiringCommandModules } from './wiring-command.ts';
 import { addSetup, addTeardown } from './wiring-options.ts';
@@ -39,6 +41,8 @@ export type CommandModules = {
   readonly host: Pick<WiringCommandModules, 'wiring' | 'confirm' | 'is_root'>;
   /** The host that `doctor` looks at. */
   readonly doctor: () => Promise<DoctorWorld>;
+  /** The host that `repair` mends. */
+  readonly repair: () => Promise<RepairWorld>;
 };
 
 type Outcome = { code: number };
@@ -101,6 +105,7 @@ export function buildProgram(modules: CommandModules, outcome: Outcome): Command
   addSetup(program, wiring, outcome, CONFIG_FILE);
   addTeardown(program, wiring, outcome, CONFIG_FILE);
   addDoctor(program, modules, outcome, CONFIG_FILE);
+  addRepair(program, repairModules(modules), outcome, CONFIG_FILE);
   program
     .command('keygen')
     .description('make a cluster key; every host of a swarm has the same')
@@ -111,6 +116,19 @@ export function buildProgram(modules: CommandModules, outcome: Outcome): Command
       outcome.code = runKeygen({ output, generateClusterKey: () => key }, options);
     });
   return program;
+}
+
+function repairModules(modules: CommandModules): Parameters<typeof addRepair>[1] {
+  const { output, clock, interrupted, repair } = modules;
+  return {
+    ...{ output, clock, interrupted },
+    // Looked up when a command runs: the completions are made from a program without a host.
+    get confirm() {
+      return modules.host.confirm;
+    },
+    world: repair,
+    configuredSocket: (file) => inForce(modules, file).config.content.socket_path,
+  };
 }
 
 function addDaemon(program: Command, modules: CommandModules, outcome: Outcome): void {

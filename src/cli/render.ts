@@ -1,5 +1,6 @@
 import { styleText } from 'node:util';
 import type { Condition__Output } from '../gen/layerswarm/control/v1/Condition.ts';
+import type { Containerd__Output } from '../gen/layerswarm/control/v1/Containerd.ts';
 import type { StatusResponse__Output } from '../gen/layerswarm/control/v1/StatusResponse.ts';
 import type { Swarm__Output } from '../gen/layerswarm/control/v1/Swarm.ts';
 import type { Transfer__Output } from '../gen/layerswarm/control/v1/Transfer.ts';
@@ -108,6 +109,7 @@ function summary(status: StatusResponse__Output, paint: Paint): string[] {
     `layerswarm ${status.version}  ${shown}${reason === '' ? '' : `: ${safeLine(reason)}`}`,
     `process  pid ${status.pid}, up ${humanDuration(status.uptimeSeconds)}, ${humanBytes(status.residentMemoryBytes)} of memory`,
   ];
+  if (status.containerd !== null) lines.push(containerdLine(status.containerd, paint));
   if (swarm?.enabled === true) {
     const zone = swarm.zone === '' ? '' : `, zone ${safeText(swarm.zone)}`;
     lines.push(`swarm    ${swarm.peerId}${zone}`);
@@ -142,6 +144,15 @@ function conditionLines(conditions: readonly Condition__Output[], paint: Paint):
       ...mend.map((command) => `  mend: ${safeLine(command)}`),
     ]),
   ];
+}
+
+/** Whether containerd uses this daemon, and the call that proves it. */
+function containerdLine(containerd: Containerd__Output, paint: Paint): string {
+  const { state, reason, calls, lastCallMsAgo, lastCallMethod, lastCallNamespace } = containerd;
+  if (state === 'not_wired') return `content  ${paint('red', 'not in use')}: ${safeLine(reason)}`;
+  if (calls === 0) return `content  ${safeLine(reason)}`;
+  const space = lastCallNamespace === '' ? '' : `, namespace ${safeText(lastCallNamespace)}`;
+  return `content  containerd uses this daemon: last call ${humanDuration(lastCallMsAgo / 1000)} ago (${safeText(lastCallMethod)}${space})`;
 }
 
 /** A reason is a sentence of our own daemon; the socket's other end still gets no control characters through. */

@@ -70,8 +70,8 @@ export function requireRoot(modules: WiringCommandModules, options: WiringComman
  * script that means it says `--yes`.
  */
 export async function agreed(
-  modules: WiringCommandModules,
-  options: WiringCommandOptions,
+  modules: Pick<WiringCommandModules, 'confirm'>,
+  options: Pick<WiringCommandOptions, 'yes' | 'json'>,
   question: string,
   signal: AbortSignal,
 ): Promise<boolean> {

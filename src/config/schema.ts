@@ -77,6 +77,11 @@ const content = z.strictObject({
     'h2',
     'gRPC server implementation: "h2" is our own and costs less per read, "grpc-js" is the fallback.',
   ),
+  sharing_policy: choice(
+    ['shared', 'isolated'],
+    'shared',
+    'containerd\'s content_sharing_policy, which must be the same. With "isolated" a namespace gets no byte that it has not fetched itself: pulls come from the registry, and this host only serves its peers.',
+  ),
   drain_ms: milliseconds({
     default: 20_000,
     doc: 'Longest time in milliseconds that calls in flight may take to end when the daemon stops.',

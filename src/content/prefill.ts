@@ -11,9 +11,19 @@ import type { PullWaits } from './pull-waits.ts';
  * Longest time without a new byte before a writer stops waiting, in ms. The pull room ends its sessions long before; this
  * only keeps a fault there from holding a pull for ever, and stays well below CRI's progress limit of 5 minutes.
  */
-export type PrefillConfig = { readonly wait_stall_ms: number };
+export type PrefillConfig = {
+  readonly wait_stall_ms: number;
+  /**
+   * `isolated`: no writer gets a byte that it has not sent itself. A ref names a digest and a size, and who knows both is not thereby
+   * entitled to the bytes of another namespace; a puller cannot be told from somebody who only claims to be one.
+   */
+  readonly sharing_policy: 'shared' | 'isolated';
+};
 
-export const DEFAULT_PREFILL_CONFIG: PrefillConfig = { wait_stall_ms: 90_000 };
+export const DEFAULT_PREFILL_CONFIG: PrefillConfig = {
+  wait_stall_ms: 90_000,
+  sharing_policy: 'shared',
+};
 
 type PrefillModules = {
   readonly waits: PullWaits;

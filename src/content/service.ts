@@ -7,6 +7,7 @@ import type { PullPort } from '../pull/pull-port.ts';
 import { loadService, type ServiceCodec } from '../rpc/proto.ts';
 import type { AnyMethod, ServiceTable } from '../rpc/service.ts';
 import type { BlobCatalog, IngestArea } from '../store/blob-store.ts';
+import type { ContainerdCalls } from './containerd-calls.ts';
 import {
   infoFields,
   labelChange,
@@ -41,6 +42,7 @@ export type ContentModules = {
   readonly catalog: BlobCatalog;
   readonly ingests: IngestArea;
   readonly pull: PullPort;
+  readonly calls: ContainerdCalls;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly register: MetricRegister;
@@ -73,12 +75,14 @@ export function contentService(modules: ContentModules, config: PrefillConfig): 
     metrics: createContentMetrics(modules.register, waits),
     waits,
   };
-  return new Map<string, AnyMethod>([
-    ...blobMethods(parts),
-    readMethod(parts),
-    ...ingestMethods(parts),
-    writeMethod(parts),
-  ]);
+  return modules.calls.noting(
+    new Map<string, AnyMethod>([
+      ...blobMethods(parts),
+      readMethod(parts),
+      ...ingestMethods(parts),
+      writeMethod(parts),
+    ]),
+  );
 }
 
 function blobMethods({ modules: { catalog }, codec }: Parts): readonly Entry[] {

@@ -127,7 +127,10 @@ export class WriteSession implements Dialogue<WriteRequest, WriteResponse> {
       return ingest;
     }
     this.#pullRef = named;
-    if (action === 'STAT' && this.#first < total_bytes) this.#join(ref, named, total_bytes);
+    const may_share = this.#config.sharing_policy === 'shared';
+    if (may_share && action === 'STAT' && this.#first < total_bytes) {
+      this.#join(ref, named, total_bytes);
+    }
     return ingest;
   }
 

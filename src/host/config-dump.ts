@@ -7,6 +7,9 @@ import {
   stringList,
 } from './containerd-config.ts';
 
+/** The plugin whose table holds `content_sharing_policy`. */
+export const METADATA_PLUGIN = 'io.containerd.metadata.v1.bolt';
+
 /** What `containerd config dump` says about content stores. */
 export type DumpFacts = {
   /** containerd's root directory, its database and content below it. */
@@ -18,7 +21,12 @@ export type DumpFacts = {
   readonly builtin_required: boolean;
   /** Proxy plugins of type content: name and address. */
   readonly content_proxies: readonly { readonly name: string; readonly address: string }[];
+  /** `isolated`: a namespace that has not brought the bytes of a blob must not get them from another one. */
+  readonly sharing_policy: SharingPolicy;
 };
+
+/** containerd's `content_sharing_policy`. */
+export type SharingPolicy = 'shared' | 'isolated';
 
 /** Reads the facts that setup needs out of a parsed dump. */
 export function dumpFacts(dump: ContainerdTable): DumpFacts {
@@ -34,6 +42,10 @@ export function dumpFacts(dump: ContainerdTable): DumpFacts {
       const { type, address } = tableOf(plugin);
       return type === 'content' ? [{ name, address: textOf(address, '') }] : [];
     }),
+    sharing_policy:
+      tableOf(tableOf(dump['plugins'])[METADATA_PLUGIN])['content_sharing_policy'] === 'isolated'
+        ? 'isolated'
+        : 'shared',
   };
 }
 

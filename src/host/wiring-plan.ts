@@ -10,7 +10,7 @@ import {
   parseContainerd,
   wireMain,
 } from './containerd-config.ts';
-import { type DumpFacts, isWired } from './config-dump.ts';
+import { type DumpFacts, isWired, METADATA_PLUGIN } from './config-dump.ts';
 import { type FileEdit, type FileKind, isUnchanged } from './file-edit.ts';
 import type { FileState } from './host-files.ts';
 import { UNIT_OVERRIDE, unitOverrideText } from './unit-override.ts';
@@ -71,6 +71,7 @@ export function planSetup(facts: SetupFacts): SetupPlan {
   const { containerd, own } = facts;
   const notes: string[] = [];
   const socket = own.config.content.socket_path;
+  refuseIsolated(facts);
   const by_hand = isWiredByHand(facts, socket);
   const edits = [ownEdit(facts), keyEdit(facts), overrideEdit(facts)];
   if (by_hand) {
@@ -145,6 +146,16 @@ function isWiredByHand(facts: SetupFacts, socket: string): boolean {
   );
   // A version 1 file on 1.x only looks as if it disabled the built-in store.
   return containerd.major > 1 || version >= 2;
+}
+
+/** Where namespaces are isolated, a peer's or another namespace's bytes may not reach one that only names their digest. */
+function refuseIsolated({ containerd, dump, own }: SetupFacts): void {
+  if (dump.sharing_policy === 'shared' || own.config.content.sharing_policy === 'isolated') return;
+  throw new DaemonError(
+    'failed_precondition',
+    `${containerd.config_file} has content_sharing_policy = "isolated" under [plugins."${METADATA_PLUGIN}"]: a namespace must not get a blob by naming it, which is what layerswarm is for. Nothing was changed. Set it to "shared"; or, where this host is only to serve its peers and to pull from the registry itself, set sharing_policy = "isolated" under [content] in ${own.path}, and run this again`,
+    { file: containerd.config_file },
+  );
 }
 
 /** A proxy of our name that setup did not write would be there again after teardown, beside the built-in store. */

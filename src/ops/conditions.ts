@@ -10,8 +10,16 @@ import type { MetricRegister } from './register.ts';
  * - `swarm_listen`   the swarm cannot listen on its port or addresses
  * - `swarm_failed`   the swarm did not start for another reason, or a defect in it ended it
  * - `metrics_listen` the metrics endpoint cannot listen on its address
+ * - `not_wired`      containerd uses another content store; the peers are served, and `blobs/` is left alone
  */
-const CAUSES = ['config', 'cluster_key', 'swarm_listen', 'swarm_failed', 'metrics_listen'] as const;
+const CAUSES = [
+  'config',
+  'cluster_key',
+  'swarm_listen',
+  'swarm_failed',
+  'metrics_listen',
+  'not_wired',
+] as const;
 
 export type Cause = (typeof CAUSES)[number];
 

@@ -18,9 +18,19 @@ const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 type CallLimits = {
   readonly deadline_ms: number;
   readonly signal?: AbortSignal;
+  /** containerd's namespace, for calls to containerd. */
+  readonly namespace?: string;
 };
 
-/** The command line's connection to the daemon. Failures are DaemonErrors with the code that the daemon threw. */
+/** Who listens on the socket, for messages: what it is called, and what to do when it does not answer. */
+export type SocketOwner = { readonly name: string; readonly start: string };
+
+const OUR_DAEMON: SocketOwner = {
+  name: 'daemon',
+  start: 'start it with systemctl start layerswarm',
+};
+
+/** The command line's connection to the daemon, or to containerd. Failures are DaemonErrors with the code that the daemon threw. */
 export interface RpcClient extends Disposable {
   unary<Req, Res>(method: MethodCodec<Req, Res>, request: Req, limits: CallLimits): Promise<Res>;
   /** Answers as they come; leaving the loop cancels the call. `deadline_ms` is for the whole stream. */
@@ -32,23 +42,22 @@ export interface RpcClient extends Disposable {
 }
 
 /**
- * Connects to the daemon's socket.
- * @throws DaemonError `unavailable` when no daemon listens there, `permission_denied` when this user may not ask it
+ * Connects to a socket, the daemon's unless told otherwise.
+ * @throws DaemonError `unavailable` when nobody listens there, `permission_denied` when this user may not ask it
  */
-export async function connect(socket_path: string): Promise<RpcClient> {
-  await demandDaemon(socket_path);
-  return new SocketClient(socket_path);
+export async function connect(
+  socket_path: string,
+  owner: SocketOwner = OUR_DAEMON,
+): Promise<RpcClient> {
+  await demandListener(socket_path, owner);
+  return new SocketClient(socket_path, owner);
 }
 
-async function demandDaemon(path: string): Promise<void> {
+async function demandListener(path: string, { name, start }: SocketOwner): Promise<void> {
   const errno = await probe(path);
   const facts = { path, errno };
   if (errno === 'ENOENT' || errno === 'ECONNREFUSED') {
-    throw new DaemonError(
-      'unavailable',
-      `daemon not running at ${path}: start it with systemctl start layerswarm`,
-      facts,
-    );
+    throw new DaemonError('unavailable', `${name} not running at ${path}: ${start}`, facts);
   }
   if (errno === 'EACCES' || errno === 'EPERM') {
     throw new DaemonError(
@@ -58,16 +67,18 @@ async function demandDaemon(path: string): Promise<void> {
     );
   }
   if (errno !== undefined) {
-    throw new DaemonError('unavailable', `daemon at ${path} does not answer (${errno})`, facts);
+    throw new DaemonError('unavailable', `${name} at ${path} does not answer (${errno})`, facts);
   }
 }
 
 class SocketClient implements RpcClient {
   readonly #path: string;
+  readonly #owner: SocketOwner;
   readonly #client: Client;
 
-  constructor(path: string) {
+  constructor(path: string, owner: SocketOwner) {
     this.#path = path;
+    this.#owner = owner;
     this.#client = new Client(`unix:${path}`, credentials.createInsecure(), {
       'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
       // One client, one connection: without this, clients of one process share theirs and close each other's.
@@ -89,7 +100,7 @@ class SocketClient implements RpcClient {
       (message) => Buffer.from(method.encodeRequest(message)),
       (bytes) => method.decodeResponse(bytes),
       request,
-      new Metadata(),
+      metadataOf(limits),
       optionsOf(limits),
       (error, response) => {
         if (error === null) resolve(response);
@@ -118,7 +129,7 @@ class SocketClient implements RpcClient {
       (message) => Buffer.from(method.encodeRequest(message)),
       (bytes) => method.decodeResponse(bytes),
       request,
-      new Metadata(),
+      metadataOf(limits),
       optionsOf(limits),
     );
     const cancel = (): void => call.cancel();
@@ -139,9 +150,15 @@ class SocketClient implements RpcClient {
 
   async #explain(error: unknown): Promise<unknown> {
     if (!isServiceError(error)) return error;
-    if (error.code === grpcStatus.UNAVAILABLE) await demandDaemon(this.#path);
+    if (error.code === grpcStatus.UNAVAILABLE) await demandListener(this.#path, this.#owner);
     return fromGrpcStatus(error.code, error.details);
   }
+}
+
+function metadataOf({ namespace }: CallLimits): Metadata {
+  const metadata = new Metadata();
+  if (namespace !== undefined) metadata.set('containerd-namespace', namespace);
+  return metadata;
 }
 
 function optionsOf(limits: CallLimits): CallOptions {

@@ -40,10 +40,11 @@ export interface BlobCatalog {
   info(digest: Digest): BlobInfo | undefined;
   /**
    * Memory (one `stat` at most). What containerd's `Info` gets: a published blob becomes owned, because containerd adopts silently after a
-   * successful Info. A blob whose file is gone or has another size is quarantined and reported as absent. Only for calls of containerd.
+   * successful Info. A blob whose file is gone or has another size is quarantined and reported as absent. One that another content store
+   * has put under `blobs/` meanwhile is taken in. Only for calls of containerd.
    */
   adopt(digest: Digest): BlobInfo | undefined;
-  /** Memory. Owned blobs only: containerd's GC deletes whatever it sees here and does not know. Only for calls of containerd. */
+  /** Memory. Owned blobs only, those that are lost too: containerd's GC deletes whatever it sees here and does not know. Only for calls of containerd. */
   list(): Iterable<BlobInfo>;
   /** Sets the labels wholly (`replace`) or key by key; an empty value removes a key. `not_found`. */
   update(

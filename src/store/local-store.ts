@@ -4,6 +4,7 @@ import type { Logger } from '../ops/logger.ts';
 import type { MetricRegister } from '../ops/register.ts';
 import type { PieceList } from '../piece/piece-list.ts';
 import { LocalCatalog } from './blobs/blob-catalog.ts';
+import { BlobCheck, type CheckedBlob } from './blobs/blob-check.ts';
 import { BlobIndex, type SharedEvent } from './blobs/blob-index.ts';
 import { BlobReaders } from './blobs/blob-readers.ts';
 import { BlobRemoval } from './blobs/blob-removal.ts';
@@ -140,6 +141,16 @@ export class LocalStore implements BlobStore, AsyncDisposable {
     return this.#parts.lost.all();
   }
 
+  /** containerd has no record of a lost blob any more. Nothing happens to a blob that is not lost. */
+  forgetLost(digest: Digest): void {
+    this.#parts.lost.clear(digest);
+  }
+
+  /** Reads the blob whole and compares it with its digest. `unavailable` while another one is being read. */
+  check(digest: Digest, { signal }: { signal: AbortSignal }): Promise<CheckedBlob> {
+    return this.#parts.check.check(digest, signal);
+  }
+
   /** Calls `listener` for each blob that becomes lost. Returns the unsubscribe function. */
   onLost(listener: (blob: LostBlob) => void): () => void {
     return this.#parts.lost.onLost(listener);
@@ -254,14 +265,16 @@ async function assemble(
   const budget = new CacheBudget({ ...shared, removal, disk }, config);
   const cache = new CacheFolder({ ...shared, removal, budget, publication });
   cache.takeMarked(config);
-  const catalog = new LocalCatalog({ ...shared, removal, cache, publication });
+  const found = (digest: Digest): void => backfill.enqueue(digest);
+  const catalog = new LocalCatalog({ ...shared, removal, cache, publication, found });
+  const check = new BlobCheck({ ...shared, catalog, removal });
   const backfill = new ListBackfill({ ...shared, removal }, config);
-  const pieces = new SharedPieces({ ...shared, removal }, (digest) => backfill.enqueue(digest));
+  const pieces = new SharedPieces({ ...shared, removal }, found);
   const ingests = new LocalIngests({ ...ground, catalog });
   const staging = new LocalStaging({ ...ground, catalog, disk }, config);
   return {
     ...{ files, index, disk, chores, readers, lost, budget, publication },
-    ...{ catalog, backfill, pieces, ingests, staging },
+    ...{ catalog, check, backfill, pieces, ingests, staging },
   };
 }
 

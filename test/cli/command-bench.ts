@@ -52,6 +52,15 @@ export function exampleStatus(state = 'connected'): StatusResponse__Output {
       cacheBytes: 1000,
       cacheMaxBytes: 10 * 1024 ** 3,
       lostCount: 1,
+      lost: [{ digest: `sha256:${'cd'.repeat(32)}`, sizeBytes: 300 }],
+    },
+    containerd: {
+      state: 'wired',
+      reason: 'containerd uses this daemon',
+      calls: 7,
+      lastCallMsAgo: 3_400,
+      lastCallMethod: 'Info',
+      lastCallNamespace: 'k8s.io',
     },
     traffic: {
       receivedFromPeersBytes: 1024 ** 3,
@@ -92,6 +101,7 @@ export function commandBench(t: TestContext, world: Partial<CommandModules> = {}
     fetchStatus: async () => exampleStatus(),
     interrupted: () => new AbortController().signal,
     doctor: () => Promise.reject(new Error('this test has no host to look at')),
+    repair: () => Promise.reject(new Error('this test has no host to mend')),
     host: {
       is_root: false,
       confirm: undefined,

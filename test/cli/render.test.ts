@@ -87,3 +87,18 @@ test('what stands against the daemon shows with the commands that mend it, as th
   assert.match(text, /^ {2}mend: chmod 600 \/k$/m);
   assert.ok(!renderStatus(exampleStatus(), { color: false }).includes('mend'));
 });
+
+test('the status says by which call containerd uses the daemon, or why it does not', () => {
+  const status = exampleStatus();
+  const line = () => /^content .*/m.exec(renderStatus(status, { color: false }))?.[0];
+  assert.equal(
+    line(),
+    'content  containerd uses this daemon: last call 3s ago (Info, namespace k8s.io)',
+  );
+  status.containerd = { ...status.containerd!, lastCallNamespace: '' };
+  assert.match(line() ?? '', /\(Info\)$/);
+  status.containerd = { ...status.containerd, calls: 0, reason: 'no call yet' };
+  assert.equal(line(), 'content  no call yet');
+  status.containerd = { ...status.containerd, state: 'not_wired', reason: 'a file\u001b came' };
+  assert.equal(line(), 'content  not in use: a file  came');
+});

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { hasCode } from '../../src/base/errors.ts';
 import type { ErrorCode } from '../../src/base/errors.ts';
 import type { WriteRequest, WriteResponse } from '../../src/content/messages.ts';
+import { ContainerdCalls } from '../../src/content/containerd-calls.ts';
 import { contentService } from '../../src/content/service.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { PIECE_BYTES, pieceCount } from '../../src/piece/layout.ts';
@@ -32,15 +33,17 @@ export class ContentDoor {
   /** The store, unless the test brought another one. */
   readonly store = new MemoryStore();
   readonly pull = new FakePull();
+  readonly calls: ContainerdCalls;
   readonly table: ServiceTable;
   readonly #blobs: BlobStore;
 
-  constructor(blobs?: BlobStore) {
+  constructor(blobs?: BlobStore, sharing_policy: 'shared' | 'isolated' = 'shared') {
     this.#blobs = blobs ?? this.store;
     const { clock, logger, register, pull } = this;
+    const calls = (this.calls = new ContainerdCalls({ clock }));
     this.table = contentService(
-      { catalog: this.#blobs, ingests: this.#blobs, pull, clock, logger, register },
-      { wait_stall_ms: 60_000 },
+      { catalog: this.#blobs, ingests: this.#blobs, pull, calls, clock, logger, register },
+      { wait_stall_ms: 60_000, sharing_policy },
     );
   }
 

@@ -108,6 +108,29 @@ test('a blob that is here already is taken without a pull', async () => {
   assert.equal(door.store.blobs.get(digest)?.state, 'owned');
 });
 
+for (const held of [true, false]) {
+  test(`where namespaces are isolated nobody gets a byte by naming a blob, ${held ? 'held here' : 'held by peers'}`, async () => {
+    const door = new ContentDoor(undefined, 'isolated');
+    door.pull.known.add(digest);
+    if (held) door.store.put(layer, 'owned');
+    const thief = door.writer();
+    assert.equal((await thief.open(ref, total)).offset, 0);
+    assert.equal((await thief.stat()).offset, 0);
+    await thief.write(0, Buffer.alloc(total));
+    await assert.rejects(
+      thief.commit({ offset: total, total, expected: digest }),
+      withCode('failed_precondition'),
+    );
+    await thief.close();
+    const puller = door.writer();
+    await puller.open(ref, total);
+    const { offset } = await puller.stat();
+    if (offset === 0) await puller.write(0, layer);
+    assert.equal(offset, 0);
+    assert.equal(door.pull.joins, 0);
+  });
+}
+
 test('a blob that vanishes after a complete pull counts as nothing delivered', async () => {
   const door = await doorWith();
   const writer = door.writer();

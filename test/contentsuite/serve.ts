@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { systemClock } from '../../src/base/clock.ts';
 import { DEFAULT_PREFILL_CONFIG } from '../../src/content/prefill.ts';
+import { ContainerdCalls } from '../../src/content/containerd-calls.ts';
 import { contentService } from '../../src/content/service.ts';
 import { createLogger } from '../../src/ops/logger.ts';
 import { PrometheusRegister } from '../../src/ops/register.ts';
@@ -44,7 +45,10 @@ await using store = await LocalStore.open(
   { signal: stopping.signal },
 );
 const table = contentService(
-  { catalog: store, ingests: store, pull: noSwarm, clock: systemClock, logger, register },
+  {
+    ...{ catalog: store, ingests: store, pull: noSwarm, clock: systemClock, logger, register },
+    calls: new ContainerdCalls({ clock: systemClock }),
+  },
   DEFAULT_PREFILL_CONFIG,
 );
 const stopped = once(process, 'SIGTERM');

@@ -9,7 +9,11 @@ const PATH = '/layerswarm.control.v1.Control/Status';
 const codec = loadService('layerswarm/control/v1/control.proto', 'layerswarm.control.v1.Control');
 
 async function ask(status: DaemonStatus): Promise<DaemonStatus> {
-  const service = controlService({ status: () => status });
+  const service = controlService({
+    status: () => status,
+    check: () => Promise.reject(new Error('not asked')),
+    forgetLost: () => undefined,
+  });
   const method = service.get(PATH) as UnaryMethod<object, DaemonStatus>;
   const call = { signal: new AbortController().signal, namespace: '' };
   const answer = await method.handle(method.decode(new Uint8Array()), call);

@@ -45,8 +45,9 @@ export function healthyView(over: Partial<DaemonView> = {}): DaemonView {
     pid: 42,
     uptimeSeconds: 100,
     swarm: { enabled: true, uptimeSeconds: 99, listenAddresses: [], peers: [], bootstrap: [] },
-    blobs: { lostCount: 0 },
     conditions: [],
+    blobs: { lostCount: 0, lost: [] },
+    containerd: { state: 'wired', reason: 'containerd uses this daemon' },
     ...over,
   };
 }
@@ -60,6 +61,8 @@ export function doctorModules(over: Partial<DoctorModules> = {}): DoctorModules 
     config: { file, config: parseConfig('', file, {}), state: 'loaded', problems: [] },
     fetchStatus: async () => healthyView(),
     openBlobDoor: () => Promise.reject(new Error('no daemon here')),
+    openDaemon: () => Promise.reject(new Error('no daemon here')),
+    read_all: false,
     loadClusterKey: async () => undefined,
     ...over,
   };

@@ -171,8 +171,8 @@ test('the summary counts each level', () => {
 type World = Parameters<typeof runDoctorCommand>[0]['world'];
 
 function world(over: Partial<World> = {}): World {
-  const { run, fetchStatus, openBlobDoor, loadClusterKey } = doctorModules();
-  return { run, fetchStatus, openBlobDoor, loadClusterKey, ...over };
+  const { run, fetchStatus, openBlobDoor, openDaemon, loadClusterKey } = doctorModules();
+  return { run, fetchStatus, openBlobDoor, openDaemon, loadClusterKey, ...over };
 }
 
 test('doctor ends with 0 when all is well, 1 after warnings and 2 after failures', async (t) => {

@@ -7,7 +7,12 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { DaemonError } from '../../src/base/errors.ts';
 import { chooseEntries, hostPlatform, parseTree } from '../../src/host/doctor/image-tree.ts';
-import { blobProblem, type ImageRow, ImageWalk } from '../../src/host/doctor/image-walk.ts';
+import {
+  blobProblem,
+  type ImageRow,
+  ImageWalk,
+  NO_RECORD,
+} from '../../src/host/doctor/image-walk.ts';
 import { type ImagesFacts, judgeImages } from '../../src/host/doctor/images.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { problemOf, type Verdict } from './doctor-bench.ts';
@@ -57,7 +62,7 @@ const imageRows: readonly (Verdict & { facts: ImagesFacts })[] = [
     facts: looked([image({ problems: [missing] })]),
     level: 'fail',
     says: new RegExp(`reg/app:v1.*${D}`),
-    mend: 'ctr -n default images pull reg/app:v1',
+    mend: `layerswarm repair ${D}`,
   },
   {
     id: 'a blob of kubelet is missing',
@@ -222,4 +227,10 @@ test('whatever a manifest holds, reading it gives blobs with digests and never t
     kind: 'manifest',
     blobs: [],
   });
+});
+
+test('images: what containerd has no record of needs a pull and no repair', () => {
+  const problem = { role: 'config', digest: D, problem: NO_RECORD };
+  const { mend } = judgeImages(looked([image({ problems: [problem] })]));
+  assert.deepEqual(mend, ['ctr -n default images pull reg/app:v1']);
 });

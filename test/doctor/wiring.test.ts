@@ -23,6 +23,7 @@ const dump = (over: Partial<Dump> = {}): Dump => ({
   builtin_disabled: true,
   builtin_required: false,
   content_proxies: [{ name: 'layerswarm', address: SOCKET }],
+  sharing_policy: 'shared',
   ...over,
 });
 const loaded = (ids: readonly string[], address = SOCKET): Runs['running'] => ({
@@ -32,6 +33,8 @@ const loaded = (ids: readonly string[], address = SOCKET): Runs['running'] => ({
 const wiring = (over: Partial<Runs> = {}): Runs => ({
   kind: 'runs',
   socket_path: SOCKET,
+  sharing_policy: 'shared',
+  unused: undefined,
   config_file: '/etc/containerd/config.toml',
   distribution: 'plain',
   version: '1.7.24',
@@ -55,6 +58,29 @@ const wirings: readonly (Verdict & { facts: WiringFacts })[] = [
     }),
     level: 'ok',
     says: /takes/,
+  },
+  {
+    id: 'namespaces are isolated there and not here',
+    facts: wiring({ effective: dump({ sharing_policy: 'isolated' }) }),
+    level: 'fail',
+    says: /isolates namespaces/,
+    mend: 'content_sharing_policy = "shared" under [plugins."io.containerd.metadata.v1.bolt"]',
+  },
+  {
+    id: 'namespaces are isolated on both sides',
+    facts: wiring({
+      effective: dump({ sharing_policy: 'isolated' }),
+      sharing_policy: 'isolated',
+    }),
+    level: 'note',
+    says: /serves peers/,
+  },
+  {
+    id: 'the daemon sees it write past us',
+    facts: wiring({ unused: 'a file came that this daemon did not write' }),
+    level: 'warn',
+    says: /did not write/,
+    mend: 'journalctl -u layerswarm',
   },
   {
     id: 'no containerd',

@@ -32,6 +32,8 @@ type ConfigLines = Readonly<Record<string, readonly string[]>>;
 export interface NodeOptions {
   /** Containerd of this line, wired to the daemon as its content plugin; none when left out. */
   readonly line?: ContainerdLine;
+  /** containerd's content_sharing_policy, when it is not its default. */
+  readonly sharing_policy?: 'isolated';
   /** Lines of the configuration by section, e.g. `{ store: ['cache_max_bytes = 0'] }`; they replace the lab's own by key. */
   readonly config?: ConfigLines | ((host: LabHost) => ConfigLines);
   /** A cluster key of its own, in place of the lab's. */
@@ -145,6 +147,7 @@ export class SwarmLab implements AsyncDisposable {
           registry: this.registry.address,
           store: { kind: 'proxy', address: socket },
           igzip: options.igzip ?? true,
+          ...(options.sharing_policy !== undefined && { sharing_policy: options.sharing_policy }),
         }),
       );
     }

@@ -55,6 +55,20 @@ test('a second run has nothing to do and writes nothing', async (t) => {
   assert.deepEqual(host.calls, []);
 });
 
+test('a containerd that isolates its namespaces is refused with the key, unless the host only serves', async (t) => {
+  const isolated =
+    'version = 2\n[plugins."io.containerd.metadata.v1.bolt"]\n  content_sharing_policy = "isolated"\n';
+  const host = new FakeHost(t, { main: isolated });
+  const before = host.tree();
+  const refused = await host.layerswarm('setup', '--yes');
+  assert.equal(refused.code, 80);
+  assert.match(refused.err, /content_sharing_policy = "isolated".*Set it to "shared"/);
+  assert.deepEqual(host.tree(), before);
+  fs.mkdirSync(host.at('/etc/layerswarm'), { recursive: true });
+  fs.writeFileSync(host.at(OWN), '[content]\nsharing_policy = "isolated"\n');
+  assert.equal((await host.layerswarm('setup', '--yes')).code, 0);
+});
+
 test('without a terminal and without --yes nothing is changed', async (t) => {
   const host = new FakeHost(t);
   const before = host.tree();

@@ -1,5 +1,6 @@
 import { readFile, readlink, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { DaemonError } from '../../base/errors.ts';
 import { type DumpFacts, dumpFacts } from '../config-dump.ts';
 import { parseContainerd, stringList } from '../containerd-config.ts';
 import { type ContainerdInstall, findContainerds } from '../containerd-install.ts';
@@ -79,6 +80,21 @@ export async function probeContainerd(
     address: chosen.socket ?? ('failure' in effective ? DEFAULT_ADDRESS : effective.socket),
     effective,
   };
+}
+
+/** The socket of the running containerd. `unavailable` when none runs (or none with `config_file`). */
+export async function containerdAddress(
+  run: RunProgram,
+  config_file: string | undefined,
+  signal: AbortSignal,
+): Promise<string> {
+  const probe = await probeContainerd(run, config_file, signal);
+  if (probe.kind === 'runs') return probe.address;
+  const which = config_file === undefined ? '' : ` with the configuration ${config_file}`;
+  throw new DaemonError(
+    'unavailable',
+    `no containerd${which} runs here: start it with systemctl start ${probe.unit ?? 'containerd'}, or name its socket with --containerd-address`,
+  );
 }
 
 /** The command that restarts it. */

@@ -1,6 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Config } from '../../config/schema.ts';
 import type { RunProgram } from '../run-program.ts';
+import type { RepairDaemon } from '../repair/repair.ts';
 import type { ContainerdProbe } from './containerd-process.ts';
 import type { Finding } from './finding.ts';
 
@@ -23,7 +24,6 @@ export type DaemonView = {
       readonly reason: string;
     }[];
   } | null;
-  readonly blobs: { readonly lostCount: number } | null;
   /** What stands against it although it serves. */
   readonly conditions: readonly {
     readonly cause: string;
@@ -31,6 +31,11 @@ export type DaemonView = {
     readonly mend: readonly string[];
     readonly sinceSeconds: number;
   }[];
+  readonly blobs: {
+    readonly lostCount: number;
+    readonly lost: readonly { readonly digest: string }[];
+  } | null;
+  readonly containerd: { readonly state: string; readonly reason: string } | null;
 };
 
 /** How the daemon answered the one Status call of a run. */
@@ -77,6 +82,10 @@ export type DoctorModules = {
   readonly fetchStatus: (socket_path: string, signal: AbortSignal) => Promise<DaemonView>;
   /** `unavailable` when no daemon listens. */
   readonly openBlobDoor: (socket_path: string) => Promise<BlobDoor>;
+  /** `unavailable` when no daemon listens. */
+  readonly openDaemon: (socket_path: string) => Promise<RepairDaemon & Disposable>;
+  /** Read every blob that containerd has a record of, to its last byte. */
+  readonly read_all: boolean;
   /** Reads and parses the cluster key file and forgets it. `config_invalid` says what is wrong with it. */
   readonly loadClusterKey: (path: string) => Promise<void>;
 };

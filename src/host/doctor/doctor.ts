@@ -1,4 +1,5 @@
 import { DaemonError } from '../../base/errors.ts';
+import { blobsCheck } from './blobs.ts';
 import { clusterKeyCheck } from './cluster-key.ts';
 import { configCheck } from './config.ts';
 import { probeContainerd } from './containerd-process.ts';
@@ -42,6 +43,7 @@ const CHECKS: Readonly<Record<CheckId, RunnableCheck>> = {
   config: runnable(configCheck),
   wiring: runnable(wiringCheck),
   images: runnable(imagesCheck),
+  blobs: runnable(blobsCheck),
   'swarm-port': runnable(swarmPortCheck),
   'cluster-key': runnable(clusterKeyCheck),
   disk: runnable(diskCheck),

@@ -6,6 +6,7 @@ export const CHECK_IDS = [
   'config',
   'wiring',
   'images',
+  'blobs',
   'swarm-port',
   'cluster-key',
   'disk',

@@ -35,6 +35,9 @@ export type WalkedImage = ImageRow & {
   readonly is_foreign: boolean;
 };
 
+/** A blob that containerd knows it does not have: a pull fetches it. */
+export const NO_RECORD = 'containerd has no record of it';
+
 /** Length of a blob's file in the content directory, or why there is none. */
 type OnDisk = number | 'missing' | `unreadable: ${string}`;
 
@@ -67,7 +70,7 @@ export class ImageWalk {
       signal.throwIfAborted();
       if (!known.has(blob.digest)) {
         if (blob.role === 'layer') found.discarded += 1;
-        else add(blob, 'containerd has no record of it');
+        else add(blob, NO_RECORD);
         return;
       }
       const problem = await this.#problemOf(blob, signal);

@@ -4,8 +4,15 @@ import { parsePlugins } from './containerd-plugins.ts';
 import type { ContainerdProbe } from './containerd-process.ts';
 import type { Check, DoctorContext } from './context.ts';
 import { type Finding, findingOf, type Remark, remark } from './finding.ts';
-import { type ImageRow, ImageWalk, parseImages, type WalkedImage } from './image-walk.ts';
+import {
+  type ImageRow,
+  ImageWalk,
+  NO_RECORD,
+  parseImages,
+  type WalkedImage,
+} from './image-walk.ts';
 import { mapBounded } from './map-bounded.ts';
+import { quoted } from './shell.ts';
 
 /** Namespaces and images looked at; what is beyond is counted. */
 const NAMESPACES_MAX = 32;
@@ -60,10 +67,11 @@ export const imagesCheck: Check<ImagesFacts> = {
   judge: judgeImages,
 };
 
+/** Asks containerd by its own client; rejects when it does not answer. */
 type Ctr = (...args: string[]) => Promise<string>;
 
 /** `images check` ends with 1 when an image cannot be read, and lists it all the same. */
-function asker(
+export function asker(
   { run }: DoctorContext,
   probe: Extract<ContainerdProbe, { kind: 'runs' }>,
   signal: AbortSignal,
@@ -83,6 +91,16 @@ async function listSpaces(ctr: Ctr): Promise<Space[]> {
     const known = new Set(lines(await ctr('-n', namespace, 'content', 'ls', '-q')));
     return { rows, known };
   });
+}
+
+/** Digests of every blob that containerd has a record of, in any namespace. */
+export async function knownBlobs(ctr: Ctr): Promise<ReadonlySet<string>> {
+  const known = new Set<string>();
+  for (const namespace of lines(await ctr('namespaces', 'ls', '-q')).slice(0, NAMESPACES_MAX)) {
+    for (const digest of lines(await ctr('-n', namespace, 'content', 'ls', '-q')))
+      known.add(digest);
+  }
+  return known;
 }
 
 /** Without our store in between there is containerd's own verdict. */
@@ -196,25 +214,15 @@ function brokenRemark(image: WalkedImage): Remark {
       ? `containerd says "${status}"`
       : `${first.role} ${first.digest}: ${first.problem}${more}`;
   const text = `image ${name} (namespace ${namespace}) cannot be read: ${what}`;
-  const again =
+  // What containerd has no record of it fetches by itself; of the rest it has to forget the record first.
+  const known = problems.filter(({ problem }) => problem !== NO_RECORD).map(({ digest }) => digest);
+  const repair =
+    known.length === 0 ? [] : [`layerswarm repair ${known.slice(0, NAMED_MAX).join(' ')}`];
+  const pull =
     namespace === 'k8s.io'
-      ? [`crictl rmi ${quoted(name)}`, `crictl pull ${quoted(name)}`]
-      : [
-          `ctr -n ${quoted(namespace)} images rm --sync ${quoted(name)}`,
-          `ctr -n ${quoted(namespace)} images pull ${quoted(name)}`,
-        ];
-  // A lost blob that a peer holds comes back by itself.
-  return remark(
-    'fail',
-    text,
-    'layerswarm status   # lost blobs that a peer has come back',
-    ...again,
-  );
-}
-
-/** A word as a shell takes it. */
-function quoted(word: string): string {
-  return /^[\w./:@-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+      ? `crictl pull ${quoted(name)}`
+      : `ctr -n ${quoted(namespace)} images pull ${quoted(name)}`;
+  return remark('fail', text, ...repair, pull);
 }
 
 function lines(output: string): string[] {

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { DumpFacts } from '../config-dump.ts';
+import { type DumpFacts, METADATA_PLUGIN, type SharingPolicy } from '../config-dump.ts';
 import { BUILTIN_CONTENT, DROP_IN, PROXY_NAME } from '../containerd-config.ts';
 import type { Distribution } from '../managed-containerd.ts';
 import { type PluginRow, parsePlugins, parseProxyAddresses } from './containerd-plugins.ts';
@@ -24,6 +24,8 @@ export type WiringFacts =
   | {
       readonly kind: 'runs';
       readonly socket_path: string;
+      /** The daemon's own `[content] sharing_policy`. */
+      readonly sharing_policy: SharingPolicy;
       readonly config_file: string;
       readonly distribution: Distribution;
       readonly version: string | undefined;
@@ -32,6 +34,8 @@ export type WiringFacts =
       readonly replaced: boolean;
       readonly effective: DumpFacts | { readonly failure: string };
       readonly running: RunningPlugins;
+      /** Why the daemon sees containerd using another store; undefined when it does not. */
+      readonly unused: string | undefined;
       /** Our drop-in is where setup puts it. */
       readonly drop_in: boolean;
       readonly changed_since_start: readonly string[];
@@ -47,11 +51,19 @@ export const wiringCheck: Check<WiringFacts> = {
   judge: judgeWiring,
 };
 
+/** Why the daemon believes that containerd does not use it, if it does. */
+async function unused({ daemon }: DoctorContext): Promise<string | undefined> {
+  const probe = await daemon();
+  const seen = probe.kind === 'answers' ? probe.view.containerd : null;
+  return seen?.state === 'not_wired' ? seen.reason : undefined;
+}
+
 async function gatherRunning(
-  { config, run }: DoctorContext,
+  context: DoctorContext,
   probe: Extract<ContainerdProbe, { kind: 'runs' }>,
   signal: AbortSignal,
 ): Promise<WiringFacts> {
+  const { config, run } = context;
   const { process, effective } = probe;
   const list = ['--address', probe.address, 'plugins', 'ls'];
   const limits = { signal, deadline_ms: 5_000 };
@@ -78,6 +90,8 @@ async function gatherRunning(
   return {
     kind: 'runs',
     socket_path: config.config.content.socket_path,
+    sharing_policy: config.config.content.sharing_policy,
+    unused: await unused(context),
     config_file: process.config_file,
     distribution: process.distribution,
     version: probe.version,
@@ -103,7 +117,12 @@ export function judgeWiring(facts: WiringFacts): Finding {
   if (facts.kind === 'absent') return judgeAbsent(facts);
   const configured = configuredRemarks(facts);
   const running = runningRemarks(facts, configured.length === 0);
-  const remarks = [...running, ...configured, ...sideRemarks(facts, running.length === 0)];
+  const remarks = [
+    ...running,
+    ...configured,
+    ...policyRemarks(facts),
+    ...sideRemarks(facts, running.length === 0),
+  ];
   const fine = `containerd ${facts.version ?? ''} (${facts.config_file}) takes its content from ${facts.socket_path}`;
   return findingOf('wiring', fine.replace('  ', ' '), remarks, shownFacts(facts));
 }
@@ -210,8 +229,30 @@ function runningRemarks(facts: Runs, is_configured: boolean): Remark[] {
   return remarks;
 }
 
+/** Isolated namespaces must not get bytes by digest and size alone, and that is what being served by peers comes to. */
+function policyRemarks({ effective, sharing_policy, config_file, restart }: Runs): Remark[] {
+  if ('failure' in effective) return [];
+  const theirs = effective.sharing_policy;
+  if (theirs === 'isolated' && sharing_policy === 'shared') {
+    const text = `${config_file} isolates namespaces (content_sharing_policy), and this daemon gives every namespace what it has: who knows digest and size of a blob gets it`;
+    const share = `content_sharing_policy = "shared" under [plugins."${METADATA_PLUGIN}"] in containerd's configuration; ${restart}`;
+    const isolate =
+      'or sharing_policy = "isolated" under [content] in layerswarm\'s: this host then serves peers and pulls from the registry; systemctl restart layerswarm.service';
+    return [remark('fail', text, share, isolate)];
+  }
+  if (sharing_policy === 'isolated') {
+    const text =
+      'sharing_policy is "isolated": this host serves peers, and its own pulls come from the registry';
+    return [remark('note', text)];
+  }
+  return [];
+}
+
 function sideRemarks(facts: Runs, runs_right: boolean): Remark[] {
   const remarks: Remark[] = [];
+  if (facts.unused !== undefined && runs_right) {
+    remarks.push(remark('warn', facts.unused, 'journalctl -u layerswarm -n 50'));
+  }
   if (facts.others.length > 0) {
     const text = `further containerds run here, with ${facts.others.join(', ')}; this looked at ${facts.config_file}`;
     remarks.push(

@@ -4,6 +4,7 @@ import type { Digest } from '../../oci/digest.ts';
 import type { BlobCatalog, BlobInfo, BlobReader } from '../blob-store.ts';
 import type { Chores } from '../disk/chores.ts';
 import { fileError } from '../disk/file-errors.ts';
+import type { Files } from '../disk/files.ts';
 import type { StoreLayout } from '../disk/layout.ts';
 import { Serial } from '../disk/serial.ts';
 import { type BlobEntry, type BlobIndex, infoOf, NO_LABELS } from './blob-index.ts';
@@ -24,6 +25,9 @@ type Modules = {
   readonly lists: PieceLists;
   readonly lost: LostBlobs;
   readonly layout: StoreLayout;
+  readonly files: Pick<Files, 'lookNow'>;
+  /** Hears of a blob without a piece list that came past us. */
+  readonly found: (digest: Digest) => void;
   readonly chores: Chores;
   readonly clock: Clock;
 };
@@ -64,6 +68,7 @@ export class LocalCatalog implements BlobCatalog {
   }
 
   adopt(digest: Digest): BlobInfo | undefined {
+    if (this.#m.index.get(digest) === undefined) this.#takeIn(digest);
     const entry = this.intact(digest);
     this.#m.cache.sweep();
     return entry && this.own(entry);
@@ -73,6 +78,10 @@ export class LocalCatalog implements BlobCatalog {
     this.#m.cache.sweep();
     for (const entry of this.#m.index.entries()) {
       if (entry.state === 'owned') yield infoOf(entry);
+    }
+    // containerd's collection deletes what it sees here and no longer knows: so a lost blob of a removed image is missed no longer.
+    for (const { digest, size_bytes } of this.#m.lost.all()) {
+      yield { digest, size_bytes, created_ns: 0n, updated_ns: 0n, labels: NO_LABELS };
     }
   }
 
@@ -160,6 +169,24 @@ export class LocalCatalog implements BlobCatalog {
     return this.#m.removal.isWhole(entry) ? entry : undefined;
   }
 
+  /** The cache blob's entry, whose file is there in full. One `stat`. */
+  kept(digest: Digest): BlobEntry | undefined {
+    const entry = this.#m.index.get(digest);
+    return entry?.state === 'cache' && this.#m.removal.isWhole(entry) ? entry : undefined;
+  }
+
+  /** A blob that came past us, while containerd used its own store: as good as those found at start. Not one that is just being published. */
+  #takeIn(digest: Digest): void {
+    const { index, files, layout, lost, found } = this.#m;
+    const file = this.#publishing.has(digest) ? undefined : files.lookNow(layout.blob(digest));
+    if (file?.is_file !== true) return;
+    lost.clear(digest);
+    const { size_bytes, mtime_ns } = file;
+    const times = { created_ns: mtime_ns, updated_ns: mtime_ns };
+    const entry = index.add({ digest, size_bytes, ...times, labels: NO_LABELS, state: 'owned' });
+    if (!entry.listed) found(digest);
+  }
+
   async #publish(file: WholeFile, options: Publishing): Promise<BlobEntry | undefined> {
     const { digest } = file;
     const isWanted = (): boolean => options.isWanted() && this.intact(digest) === undefined;
@@ -175,7 +202,8 @@ export class LocalCatalog implements BlobCatalog {
     const { index, lost, lists, chores, clock, removal, layout } = this.#m;
     // A cache copy of the same blob has become superfluous.
     const old = index.get(digest);
-    if (old !== undefined) removal.discard(old);
+    if (old?.state === 'cache') removal.discard(old);
+    else if (old !== undefined) index.remove(old);
     const now = clock.wall_ns();
     const entry = index.add({
       digest,

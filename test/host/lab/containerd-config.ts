@@ -17,6 +17,8 @@ export interface ContainerdSettings {
   readonly runc: string;
   /** Reference of the pod sandbox image. */
   readonly sandbox_image: string;
+  /** Default: containerd's, `shared`. */
+  readonly sharing_policy?: 'isolated';
 }
 
 /** The text of config.toml: `version = 2` for 1.x, `version = 3` for 2.0 to 2.2, `version = 4` since 2.3. */
@@ -41,7 +43,7 @@ disabled_plugins = [${disabled.map((id) => `"${id}"`).join(', ')}]
   address = "${dir}/containerd.sock"
 [${server('ttrpc')}]
   address = "${dir}/containerd.sock.ttrpc"
-${modern ? criOfTwo(settings) : criOfOne(settings)}${proxy}`;
+${settings.sharing_policy === undefined ? '' : `[plugins."io.containerd.metadata.v1.bolt"]\n  content_sharing_policy = "${settings.sharing_policy}"\n`}${modern ? criOfTwo(settings) : criOfOne(settings)}${proxy}`;
 }
 
 /** hosts.toml for a registry that speaks plain HTTP. */

@@ -21,6 +21,8 @@ export interface ContainerdOptions {
   readonly sandbox_image?: string;
   /** Default: the built-in store. */
   readonly store?: ContentStore;
+  /** Whether namespaces may share blobs. Default: containerd's own, they may. */
+  readonly sharing_policy?: 'isolated';
   /** Put igzip (also under the name unpigz) on containerd's PATH. Default: Go's own gzip on every machine. */
   readonly igzip?: boolean;
 }
@@ -133,7 +135,11 @@ export class LabContainerd implements AsyncDisposable {
     if (this.#process?.running === true) return;
     const { registry, sandbox_image = `${registry}/pause:latest`, igzip } = this.#options;
     const { version, dir } = this;
-    const settings = { version, dir, store: this.#store, runc: this.#tools.runc, sandbox_image };
+    const { sharing_policy } = this.#options;
+    const settings = {
+      ...{ version, dir, store: this.#store, runc: this.#tools.runc, sandbox_image },
+      ...(sharing_policy !== undefined && { sharing_policy }),
+    };
     const config = join(dir, 'config.toml');
     await writeFile(config, containerdConfig(settings));
     const path = [this.package.bin_dir, SYSTEM_PATH];
