@@ -1,7 +1,7 @@
 // A blob that containerd believes to have and that is gone or wrong on disk: doctor names it, `repair` makes containerd forget it, the next
 // pull fetches that blob alone. On the oldest and the newest Debian line and the one between.
 import assert from 'node:assert/strict';
-import { open, rm } from 'node:fs/promises';
+import { open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { RepairReport } from '../../src/cli/repair-command.ts';
@@ -41,6 +41,24 @@ suite('blobs that the disk lost', { skip, timeout: 300_000 }, () => {
   after(async () => {
     await stack.disposeAsync();
     assert.deepEqual(await leftBehind(), NOTHING_LEFT);
+  });
+
+  test('a cached layer whose byte has turned does not stand in the way of its image for ever', async () => {
+    // It keeps what containerd has deleted, and hands it back when it is wanted again.
+    const config = { swarm: ['enabled = false'] };
+    const node = await lab.addNode('cached', { line: '1.7', config });
+    const { containerd } = node;
+    await containerd.pull(ref);
+    await containerd.clear();
+    const layer = image.layers[1]!;
+    await turnBit(await cachedFile(node, layer.digest), layer.size >> 1);
+    await containerd.pull(ref).catch(() => undefined);
+    await repair(node, '--yes', '--', layer.digest);
+    await lab.registry.forget();
+    await containerd.pull(ref);
+    await assertReadable(node, image, 'default');
+    assert.equal(await containerd.runContainer(ref), `${image.greeting}\n`);
+    assert.equal((await doctor(node, '--read-all')).blobs.level, 'ok');
   });
 
   for (const line of LINES) {
@@ -163,6 +181,20 @@ function digestsOf({ entries }: RepairReport): string[] {
 
 function fileOf(node: SwarmNode, digest: string): string {
   return join(node.content_dir, 'blobs', digest.replace(':', '/'));
+}
+
+/** Where a blob's bytes lie, among containerd's or in the daemon's own cache. */
+async function cachedFile(node: SwarmNode, digest: string): Promise<string> {
+  const names = await readdir(node.content_dir, { recursive: true });
+  const hex = digest.slice('sha256:'.length);
+  const found = names
+    .filter((name) => name.endsWith(hex))
+    .map((name) => join(node.content_dir, name));
+  const size = async (file: string) => (await stat(file)).size;
+  const sizes = await Promise.all(found.map(async (file) => ({ file, size: await size(file) })));
+  const largest = sizes.sort((a, b) => b.size - a.size)[0];
+  assert.ok(largest, `${digest} is cached`);
+  return largest.file;
 }
 
 /** A synchronous garbage collection. */
