@@ -11,8 +11,7 @@ import type { LocalStore } from './store/local-store.ts';
 
 type Modules = {
   readonly clock: Clock;
-  /** `setWired`: whether it may add, move or remove anything under `blobs/`. */
-  readonly store: Pick<LocalStore, 'info' | 'statuses'> & { setWired?(wired: boolean): void };
+  readonly store: Pick<LocalStore, 'info' | 'setWired' | 'statuses'>;
   readonly calls: ContainerdCalls;
   readonly conditions: ConditionReport;
   readonly logger: Logger;
@@ -38,7 +37,7 @@ export function watchWiring(
   const since_epoch_ms = Number(clock.wall_ns() / 1_000_000n);
   const files = new ForeignFileLook({ own }, { content_directory, since_epoch_ms });
   return new WiringWatch({ clock, logger, register, calls, files }, ({ state, reason }) => {
-    store.setWired?.(state !== 'not_wired');
+    store.setWired(state !== 'not_wired');
     if (state === 'not_wired') conditions.raise('not_wired', { what: reason, mend: MEND });
     else conditions.clear('not_wired');
   });

@@ -28,7 +28,7 @@ import { Pulls, type ReadBlob } from './pull/pulls.ts';
 import { type Listening, listen, openSocket } from './rpc/listen.ts';
 import type { OpenSocket } from './rpc/open-socket.ts';
 import { LocalStore } from './store/local-store.ts';
-import type { LostBlob } from './store/blobs/lost-blobs.ts';
+import type { LostBlob } from './store/blob-store.ts';
 import { storeConfig } from './store/store-config.ts';
 import { watchWiring } from './containerd-watch.ts';
 import { type StartSwarm, startSwarm, SwarmSupervisor } from './swarm-supervisor.ts';

@@ -23,6 +23,9 @@ export type BlobInfo = {
   readonly labels: Readonly<Record<string, string>>;
 };
 
+/** A blob that containerd owns and whose bytes are gone. containerd never pulls it again by itself. */
+export type LostBlob = { readonly digest: Digest; readonly size_bytes: number };
+
 export type IngestStatus = {
   readonly ref: string;
   readonly offset_bytes: number;

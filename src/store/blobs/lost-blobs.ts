@@ -1,10 +1,8 @@
 import type { Digest } from '../../oci/digest.ts';
 import type { Logger } from '../../ops/logger.ts';
 import { MAX_BLOB_BYTES } from '../../piece/layout.ts';
+import type { LostBlob } from '../blob-store.ts';
 import type { DigestFiles } from '../disk/digest-files.ts';
-
-/** A blob that containerd owns and whose bytes are gone. containerd never pulls it again by itself. */
-export type LostBlob = { readonly digest: Digest; readonly size_bytes: number };
 
 /** Owned blobs that were damaged: known until somebody brings them back or containerd deletes them. At most as many as there were blobs. */
 export class LostBlobs {
