@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { access, open, readdir, truncate } from 'node:fs/promises';
+import { access, open, readdir, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { buildImage } from '../fixtures/image.ts';
@@ -173,6 +173,16 @@ suite('disks and neighbours that fail the daemon', { skip, timeout: 300_000 }, (
     } finally {
       await x.daemon.stop();
     }
+  });
+
+  test('the oracle of these tests sees a blob whose file is gone, which the list of contents does not', async () => {
+    await forgetImages(b);
+    await pullRight(b, small, 'ctr');
+    const layer = small.image.layers.at(-1)!;
+    await rm(join(b.content_dir, 'blobs', layer.digest.replace(':', '/')));
+    assert.ok((await b.containerd.contentList()).includes(layer.digest));
+    await assert.rejects(assertRight(b, small, 'default'), new RegExp(layer.digest));
+    await forgetImages(b);
   });
 
   test('nothing of this made an image wrong', async () => {
