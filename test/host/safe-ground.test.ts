@@ -39,6 +39,11 @@ const blobFile = (node: SwarmNode, digest: string): string =>
 const cacheFile = (node: SwarmNode, digest: string): string =>
   join(node.content_dir, '.layerswarm/cache/sha256', digest.slice('sha256:'.length));
 
+/** The number the next descriptor would get: with that as its limit a process can open nothing. */
+function lowestFree(open: readonly string[]): number {
+  for (let fd = 0; ; fd++) if (!open.includes(String(fd))) return fd;
+}
+
 /** Soft limit of open files of a running process. */
 async function limitFiles(node: SwarmNode, files: number): Promise<void> {
   await node.host.run(['prlimit', '--pid', String(node.daemon.pid), `--nofile=${files}:`]);
@@ -78,7 +83,7 @@ suite('the ground that a host stands on', { skip: hostReason() }, () => {
       pull.catch(() => undefined);
       await midPull(b, pushed);
       const open = await readdir(`/proc/${b.daemon.pid}/fd`);
-      await limitFiles(b, Math.max(...open.map(Number)) + 1 + free);
+      await limitFiles(b, lowestFree(open) + free);
       await a.daemon.crash();
       // What containerd writes now meets a daemon that can open nothing; whether the pull ends well is its affair.
       await new Promise((resolve) => void setTimeout(resolve, 1500));

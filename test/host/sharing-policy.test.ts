@@ -11,7 +11,7 @@ import { NOTHING_LEFT, SwarmLab, blobsOf, hostReason, leftBehind } from './swarm
 import type { SwarmNode } from './swarm-lab.ts';
 
 const skip = hostReason() ?? false;
-const LINES = ['1.6', '1.7', '2.1'] as const satisfies readonly ContainerdLine[];
+const LINES = ['1.6', '1.7', '2.1', '2.3'] as const satisfies readonly ContainerdLine[];
 
 suite('isolated namespaces', { skip, timeout: 300_000 }, () => {
   const stack = new AsyncDisposableStack();

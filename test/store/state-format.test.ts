@@ -60,9 +60,14 @@ for (const { id, text } of [
   });
 }
 
-test('a mark that a crash left empty is written again', (t) => {
-  const { directory, mark } = stateDirectory(t);
-  writeFileSync(mark, '');
-  claimStateFormat(directory);
-  assert.equal(readFileSync(mark, 'utf8'), '1\n');
-});
+for (const { id, text } of [
+  { id: 'empty', text: '' },
+  { id: 'full of zeros, whose blocks were never written', text: '\0\0' },
+]) {
+  test(`a mark that a crash left ${id} is written again`, (t) => {
+    const { directory, mark } = stateDirectory(t);
+    writeFileSync(mark, text);
+    claimStateFormat(directory);
+    assert.equal(readFileSync(mark, 'utf8'), '1\n');
+  });
+}

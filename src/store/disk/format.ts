@@ -45,7 +45,8 @@ export function claimStateFormat(state_directory: string, format: number = STATE
 function readFormat(file: string): number | undefined {
   let text: string;
   try {
-    text = fs.readFileSync(file, 'utf8').trim();
+    // A power cut may leave blocks that were never written: the length is right, the content is zeros.
+    text = fs.readFileSync(file, 'utf8').replaceAll('\0', '').trim();
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
     throw fileError(error, 'read', file);
