@@ -8,6 +8,9 @@ import { decodeReadRequest, readResponseHead } from './read-codec.ts';
 
 /** Read from the disk at once. */
 const CHUNK_BYTES = 1024 * 1024;
+/** The same when very many Reads are under way whose clients take nothing: together they hold at most about `HELD_BYTES`. */
+const SMALL_CHUNK_BYTES = 64 * 1024;
+const HELD_BYTES = 64 * 1024 * 1024;
 
 /**
  * Payload of one message. Clients read on until they have what they asked for, so a Read may be answered in several messages. With
@@ -20,6 +23,8 @@ const MESSAGE_BYTES = 16_384;
 export class BlobReads {
   readonly #catalog: Pick<BlobCatalog, 'open' | 'opened'>;
   readonly #metrics: ContentMetrics;
+  /** Reads that are being answered from the disk. */
+  #under_way = 0;
 
   constructor(modules: {
     readonly catalog: Pick<BlobCatalog, 'open' | 'opened'>;
@@ -77,19 +82,28 @@ export class BlobReads {
     }
     const rest = reader.size_bytes - start;
     const size = request.size > 0 ? Math.min(request.size, rest) : rest;
-    for (let done = 0; done < size; ) {
-      signal.throwIfAborted();
-      const data = await reader.read(start + done, Math.min(CHUNK_BYTES, size - done));
-      if (data.length === 0) {
-        throw new DaemonError('data_loss', `blob ${digest} ends before its recorded length`, {
-          digest,
-        });
+    this.#under_way += 1;
+    try {
+      for (let done = 0; done < size; ) {
+        signal.throwIfAborted();
+        const data = await reader.read(start + done, Math.min(this.#chunk_bytes, size - done));
+        if (data.length === 0) {
+          throw new DaemonError('data_loss', `blob ${digest} ends before its recorded length`, {
+            digest,
+          });
+        }
+        this.#metrics.read_bytes.inc({ way: 'disk' }, data.length);
+        for (let at = 0; at < data.length; at += MESSAGE_BYTES) {
+          yield { offset: done + at, data: data.subarray(at, at + MESSAGE_BYTES) };
+        }
+        done += data.length;
       }
-      this.#metrics.read_bytes.inc({ way: 'disk' }, data.length);
-      for (let at = 0; at < data.length; at += MESSAGE_BYTES) {
-        yield { offset: done + at, data: data.subarray(at, at + MESSAGE_BYTES) };
-      }
-      done += data.length;
+    } finally {
+      this.#under_way -= 1;
     }
+  }
+
+  get #chunk_bytes(): number {
+    return this.#under_way > HELD_BYTES / CHUNK_BYTES ? SMALL_CHUNK_BYTES : CHUNK_BYTES;
   }
 }

@@ -1,6 +1,15 @@
 // What the disk has of a blob, read to its last byte; and what becomes of what it lost.
 import assert from 'node:assert/strict';
-import { openSync, closeSync, rmSync, writeFileSync, writeSync, mkdirSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { hasCode } from '../../src/base/errors.ts';
 import { type Digest, digestOf, hexOf } from '../../src/oci/digest.ts';
@@ -16,6 +25,7 @@ const fileOf = (room: StoreRoom, digest: Digest): string =>
   room.content('blobs/sha256', hexOf(digest));
 
 function turnBit(file: string, at: number): void {
+  chmodSync(file, 0o600);
   const fd = openSync(file, 'r+');
   writeSync(fd, Buffer.from([(bytes[at] ?? 0) ^ 1]), 0, 1, at);
   closeSync(fd);
@@ -28,7 +38,8 @@ async function roomWithBlob(t: Parameters<typeof StoreRoom.make>[0]) {
   const store = await room.open();
   await commitBytes(store, bytes);
   const file = fileOf(room, DIGEST);
-  return { store, file, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
+  const cacheFile = join(room.config.work_directory, 'cache/sha256', hexOf(DIGEST));
+  return { store, file, cacheFile, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
 }
 
 test('a right blob is right and stays', async (t) => {
@@ -60,9 +71,9 @@ test('a file that is gone is lost, a blob that never was is absent', async (t) =
 
 test('a copy for the peers that is wrong is taken out of service, and nothing is lost', async (t) => {
   await using held = await roomWithBlob(t);
-  const { store, file } = held;
+  const { store, cacheFile } = held;
   await store.delete(DIGEST);
-  turnBit(file, 5);
+  turnBit(cacheFile, 5);
   assert.equal((await store.check(DIGEST, limits)).state, 'cache_wrong');
   assert.deepEqual([lostOf(store), store.info(DIGEST)], [[], undefined]);
 });

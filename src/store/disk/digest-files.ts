@@ -52,9 +52,13 @@ export class DigestFiles {
     await rename(`${path}.tmp`, path);
   }
 
-  /** At once; a missing file is fine. */
+  /** At once. Never throws: what is kept about a blob must not fail what happens to the blob, and whatever stays is removed at the next start or replaced. */
   remove(digest: Digest): void {
-    fs.rmSync(this.path(digest), { force: true });
+    try {
+      fs.rmSync(this.path(digest), { force: true });
+    } catch {
+      // A read-only or failing disk; whoever writes to it next says so.
+    }
   }
 
   /** Modification time in ms, for ordering by age. */
