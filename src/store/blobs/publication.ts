@@ -76,10 +76,13 @@ export class Publication {
     }
   }
 
-  /** As containerd's own store leaves its blobs: readable only, the time of the commit. Before the force, so that it is as durable as the rest. */
+  /**
+   * As containerd's own store leaves its blobs under its usual umask: readable only, the time of the commit. Our own umask is stricter and must not
+   * show in a directory that is containerd's. Before the force, so that it is as durable as the rest.
+   */
   async #dress(fd: number): Promise<void> {
     const { files, clock } = this.#m;
-    await files.chmod(fd, files.identityNow(fd).mode & 0o444);
+    await files.chmod(fd, 0o444);
     await files.utimes(fd, Number(clock.wall_ns()) / 1e9);
   }
 

@@ -8,8 +8,6 @@ export type FileIdentity = {
   readonly size_bytes: number;
   readonly mtime_ns: bigint;
   readonly is_file: boolean;
-  /** Permission bits. */
-  readonly mode: number;
 };
 
 /**
@@ -29,6 +27,7 @@ export interface Files {
   chmod(fd: number, mode: number): Promise<void>;
   /** Sets both times of an open file, in seconds since the epoch. */
   utimes(fd: number, seconds: number): Promise<void>;
+  /** With this very mode, whatever the process's umask. */
   mkdir(path: string, mode: number): Promise<void>;
   writeFile(path: string, content: string): Promise<void>;
   rename(from: string, to: string): Promise<void>;
@@ -50,7 +49,7 @@ const fsync = promisify(fs.fsync);
 const ftruncate = promisify(fs.ftruncate);
 const fchmod = promisify(fs.fchmod);
 const futimes = promisify(fs.futimes);
-const { mkdir, writeFile, rename, rm, copyFile } = fs.promises;
+const { chmod, mkdir, writeFile, rename, rm, copyFile } = fs.promises;
 
 /** The operating system's files. */
 export const systemFiles: Files = {
@@ -65,6 +64,7 @@ export const systemFiles: Files = {
   utimes: (fd, seconds) => futimes(fd, seconds, seconds),
   mkdir: async (path, mode) => {
     await mkdir(path, { recursive: true, mode });
+    await chmod(path, mode);
   },
   writeFile: (path, content) => writeFile(path, content),
   rename: (from, to) => rename(from, to),
@@ -85,7 +85,6 @@ function identityOf(stats: fs.BigIntStats): FileIdentity {
     size_bytes: Number(stats.size),
     mtime_ns: stats.mtimeNs,
     is_file: stats.isFile(),
-    mode: Number(stats.mode) & 0o777,
   };
 }
 

@@ -66,7 +66,7 @@ export class StoreLayout {
       );
     }
     const layout = new StoreLayout(config);
-    makeDirectory(layout.ingests, 0o777);
+    makeDirectory(layout.ingests, 0o755);
     makeDirectory(layout.blobs, 0o755);
     makeDirectory(state_directory, 0o700);
     makeDirectory(work_directory, 0o700);
@@ -128,6 +128,8 @@ export class StoreLayout {
 function makeDirectory(path: string, mode: number): void {
   try {
     fs.mkdirSync(path, { mode });
+    // The process's umask is stricter than containerd's, whose directories these are or could be.
+    fs.chmodSync(path, mode);
   } catch (error) {
     if (errnoOf(error) === 'EEXIST') return;
     // Only then with parents: a recursive mkdir reports a read-only file system as ENOENT.
