@@ -145,7 +145,7 @@ export class CacheFolder {
   }
 
   /**
-   * Versions before 0.2 kept cache blobs under `blobs/` and marked them. Their marks count only when that version closed in order and
+   * The first version kept cache blobs under `blobs/` and marked them. Its marks count only when that version closed in order and
    * containerd's metadata has not changed since; then the blobs move here. Otherwise every blob counts as owned, and containerd's
    * next garbage collection deletes what it does not know.
    */

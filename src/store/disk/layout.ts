@@ -29,7 +29,7 @@ export class StoreLayout {
   readonly cache: string;
   readonly state: string;
   readonly labels: DigestFiles;
-  /** What versions before 0.2 kept instead of the folder `cache`: one empty file for each cache blob under `blobs/`. */
+  /** What the first version kept instead of the folder `cache`: one empty file for each cache blob under `blobs/`. */
   readonly marks: DigestFiles;
   readonly pieces: DigestFiles;
   readonly lost: DigestFiles;
