@@ -12,6 +12,7 @@ import { type Claim, ListClaims } from './list-claims.ts';
 import { PULL_LIMITS, type PullConfig } from './pull-config.ts';
 import type { PullModules } from './pull-modules.ts';
 import type { PullOutcome } from './pull-port.ts';
+import { restored } from './restored-blob.ts';
 import { Roster } from './roster.ts';
 import { Ticket, type TicketOwner } from './ticket.ts';
 
@@ -239,7 +240,7 @@ export class Session implements TicketOwner {
 
   async #pull(): Promise<SessionResult> {
     const { signal } = this.#stop;
-    if (await this.#restored()) return 'complete';
+    if (await restored(this.#modules, this.target)) return 'complete';
     for (let tries = 0; tries <= PULL_LIMITS.restarts_max; tries++) {
       this.#claim ??= await this.#claims.gather(signal);
       if (this.#claim === undefined || signal.aborted || !(await this.#stage())) break;
@@ -256,19 +257,6 @@ export class Session implements TicketOwner {
     // Nothing can be staged either when containerd's own write of it was faster.
     const here = this.#modules.store.info(this.target.digest);
     return here?.size_bytes === this.target.size_bytes ? 'complete' : 'nothing';
-  }
-
-  /** A blob that we kept for peers comes back by being read once, without anybody else. */
-  async #restored(): Promise<boolean> {
-    const { digest, size_bytes } = this.target;
-    const { store, logger } = this.#modules;
-    if (store.cached(digest)?.size_bytes !== size_bytes) return false;
-    try {
-      return await store.restore(digest);
-    } catch (error) {
-      logger.warn({ digest, err: error }, 'cached blob cannot be brought back');
-      return false;
-    }
   }
 
   async #stage(): Promise<boolean> {

@@ -8,13 +8,11 @@ import { type LocalCatalog, missing } from '../blobs/blob-catalog.ts';
 import { infoOf } from '../blobs/blob-index.ts';
 import type { BlobInfo, StagedBlob } from '../blob-store.ts';
 import { fileError } from '../disk/file-errors.ts';
-import { breathe, type Files, readAt, readInto, writeAt } from '../disk/files.ts';
+import { breathe, type Files, readInto, writeAt } from '../disk/files.ts';
 import { HASH_SLICE_BYTES, PrefixHash } from '../disk/prefix-hash.ts';
 import { Serial } from '../disk/serial.ts';
 import type { StoreMetrics } from '../metrics.ts';
-
-/** Pieces behind the prefix that are carried over into a new file when the prefix is given away: what was in flight, and little more. */
-const CARRIED_MAX = 32;
+import { CARRIED_MAX, type CarriedPieces, carryOver, dropCarried } from './carried-pieces.ts';
 
 type Modules = {
   readonly catalog: LocalCatalog;
@@ -147,17 +145,20 @@ export class LocalStaged implements StagedBlob {
       if (move) await this.#settle();
       await this.#hashing.run(async () => {
         await this.#hashedIsWritten();
-        const rest = move ? await this.#carryOver() : undefined;
-        const given = {
-          fd: this.#fd,
-          path: this.#path,
-          bytes: this.prefix_bytes,
-          hash: this.#prefixHash(),
-        };
+        const { files, freshPath } = this.#m;
+        const { digest, size_bytes } = this;
+        const [fd, path, bytes] = [this.#fd, this.#path, this.prefix_bytes];
+        const rest = move
+          ? await carryOver(
+              files,
+              { digest, size_bytes, fd },
+              { path: freshPath(), indexes: this.#behind() },
+            )
+          : undefined;
         try {
-          await take(given);
+          await take({ fd, path, bytes, hash: this.#prefixHash() });
         } catch (error) {
-          await this.#discard(rest);
+          if (rest !== undefined) await dropCarried(files, rest);
           throw error;
         }
         moved = move;
@@ -284,38 +285,16 @@ export class LocalStaged implements StagedBlob {
     return infoOf(entry);
   }
 
-  /** Copies the pieces behind the prefix into a new file. Undefined when there are none, or none could be kept: they can be fetched again. */
-  async #carryOver(): Promise<Carried | undefined> {
-    const { files } = this.#m;
+  /** The pieces behind the prefix, the lowest first. */
+  #behind(): number[] {
     const indexes: number[] = [];
     for (let i = this.#prefix; i < pieceCount(this.size_bytes); i++) {
       if (this.has(i) && indexes.length < CARRIED_MAX) indexes.push(i);
     }
-    if (indexes.length === 0) return undefined;
-    const path = this.#m.freshPath();
-    let fd: number | undefined;
-    try {
-      fd = await files.open(path, 'wx+', 0o666);
-      for (const index of indexes) {
-        const at = pieceOffset(index);
-        const bytes = await readAt(files, this.#fd, pieceLength(this.size_bytes, index), at);
-        await writeAt(files, fd, bytes, at);
-      }
-      return { fd, path, indexes };
-    } catch {
-      // No room or no descriptor: the prefix matters more.
-      await this.#discard(fd === undefined ? undefined : { fd, path, indexes });
-      return undefined;
-    }
+    return indexes;
   }
 
-  async #discard(carried: Carried | undefined): Promise<void> {
-    if (carried === undefined) return;
-    await this.#m.files.close(carried.fd);
-    await this.#m.files.remove(carried.path);
-  }
-
-  #goOnWith({ fd, path, indexes }: Carried): void {
+  #goOnWith({ fd, path, indexes }: CarriedPieces): void {
     this.#fd = fd;
     this.#path = path;
     this.#have.fill(0);
@@ -354,6 +333,3 @@ export class LocalStaged implements StagedBlob {
     });
   }
 }
-
-/** Pieces in a file of their own. */
-type Carried = { readonly fd: number; readonly path: string; readonly indexes: readonly number[] };
