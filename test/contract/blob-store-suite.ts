@@ -183,6 +183,20 @@ function commitCases(open: Open): void {
     assert.equal((await ingest.commit(want)).digest, HELLO);
   });
 
+  it('keeps wrong bytes under a ref that names a digest until the commit refuses them, however often it is asked', async (t) => {
+    await using store = await open(t);
+    const opening = { total_bytes: hello.length, named: HELLO };
+    await using ingest = await store.ingest('r', opening);
+    await ingest.ready(t.signal);
+    await ingest.write(Buffer.alloc(hello.length));
+    await ingest.ready(t.signal);
+    await ingest.ready(t.signal);
+    assert.equal(ingest.status().offset_bytes, hello.length);
+    await rejects(ingest.commit(want), 'failed_precondition');
+    assert.equal(ingest.status().offset_bytes, 0);
+    assert.equal(store.info(HELLO), undefined);
+  });
+
   it('answers already_exists for an owned blob and removes the ingest', async (t) => {
     await using store = await open(t);
     await commitBytes(store, hello);

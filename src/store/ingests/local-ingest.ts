@@ -28,6 +28,8 @@ export class LocalIngest implements Ingest {
   /** The file at `record.data`, once it is open. */
   #fd: number | undefined;
   #closed = false;
+  /** Its bytes are of this writer: if they are wrong, its commit shall hear it. */
+  #has_written = false;
 
   constructor(modules: IngestModules, record: IngestRecord) {
     this.#m = modules;
@@ -45,7 +47,7 @@ export class LocalIngest implements Ingest {
     const record = this.#live();
     if (record.held !== undefined) return;
     const isIdle = this.#fd !== undefined && record.hash.covers(record);
-    if (isIdle && !this.#isComplete()) return;
+    if (isIdle && (this.#has_written || !this.#isComplete())) return;
     const aborted = Promise.withResolvers<never>();
     const onAbort = (): void => aborted.reject(signal.reason as Error);
     signal.addEventListener('abort', onAbort, { once: true });
@@ -79,6 +81,7 @@ export class LocalIngest implements Ingest {
         );
       }
       await this.#append(await this.#open(), bytes);
+      this.#has_written = true;
       this.#m.ledger.grew(record, bytes.length);
       this.#m.metrics.ingested.inc({}, bytes.length);
       this.#hashOn();
@@ -263,7 +266,7 @@ export class LocalIngest implements Ingest {
     await record.hash.catchUp(record);
     const digest = await this.#whole.digest(record.named);
     if (record.named !== '' && digest !== record.named) {
-      if (how === 'resumed') await this.#empty();
+      if (how === 'resumed' && !this.#has_written) await this.#empty();
       return;
     }
     await this.#publish(digest);
