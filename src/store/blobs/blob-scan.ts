@@ -20,41 +20,48 @@ export async function scanBlobs(
 ): Promise<void> {
   const { layout, index, logger } = modules;
   const labelled = new Set(layout.labels.digests());
-  for await (const { digest, file } of filesBelow(layout.blobs, signal)) {
+  await eachFileBelow(layout.blobs, signal, (digest, file) => {
     index.add({
       digest,
-      size_bytes: Number(file.size),
-      created_ns: file.mtimeNs,
-      updated_ns: file.atimeNs > file.mtimeNs ? file.atimeNs : file.mtimeNs,
+      size_bytes: file.size,
+      created_ns: nanoseconds(file.mtimeMs),
+      updated_ns: nanoseconds(Math.max(file.atimeMs, file.mtimeMs)),
       labels: labelled.delete(digest) ? readLabels(layout, digest, logger) : NO_LABELS,
       state: 'owned',
     });
-  }
+  });
   for (const digest of labelled) layout.labels.remove(digest);
-  const cached: { digest: Digest; file: fs.BigIntStats }[] = [];
-  for await (const found of filesBelow(layout.cache, signal)) cached.push(found);
+  const cached: { digest: Digest; file: fs.Stats }[] = [];
+  await eachFileBelow(layout.cache, signal, (digest, file) => void cached.push({ digest, file }));
   // Its rename into the cache changed the inode last: the oldest are the first to be evicted.
-  cached.sort((a, b) => Number(a.file.ctimeNs - b.file.ctimeNs));
+  cached.sort((a, b) => a.file.ctimeMs - b.file.ctimeMs);
   for (const { digest, file } of cached) {
     if (index.get(digest) !== undefined) {
       fs.rmSync(layout.cached(digest), { force: true });
       continue;
     }
+    const time_ns = nanoseconds(file.mtimeMs);
     index.add({
       digest,
-      size_bytes: Number(file.size),
-      created_ns: file.mtimeNs,
-      updated_ns: file.mtimeNs,
+      size_bytes: file.size,
+      created_ns: time_ns,
+      updated_ns: time_ns,
       labels: NO_LABELS,
       state: 'cache',
     });
   }
 }
 
-async function* filesBelow(
+/** Plain numbers hold a time of day to a quarter of a microsecond; the exact kind costs three times as much per file. */
+function nanoseconds(ms: number): bigint {
+  return BigInt(Math.round(ms * 1000)) * 1000n;
+}
+
+async function eachFileBelow(
   root: string,
   signal: AbortSignal,
-): AsyncIterable<{ digest: Digest; file: fs.BigIntStats }> {
+  onFile: (digest: Digest, file: fs.Stats) => void,
+): Promise<void> {
   let looked = 0;
   for (const algorithm of fs.readdirSync(root).sort()) {
     const directory = join(root, algorithm);
@@ -67,9 +74,8 @@ async function* filesBelow(
         await breathe();
         signal.throwIfAborted();
       }
-      const path = join(directory, hex);
-      const file = fs.statSync(path, { bigint: true, throwIfNoEntry: false });
-      if (file?.isFile() === true) yield { digest, file };
+      const file = fs.statSync(`${directory}/${hex}`, { throwIfNoEntry: false });
+      if (file?.isFile() === true) onFile(digest, file);
     }
   }
 }
