@@ -10,7 +10,7 @@ import { LabProcess } from '../host/lab/process.ts';
 import { RUN_PREFIX } from '../host/lab/residue.ts';
 import { until, untilTrue } from '../host/wait.ts';
 import type { BlobFile } from './blob-file.ts';
-import { builtProduct } from './product.ts';
+import { productArgv } from './product.ts';
 
 const STATUS_DEADLINE_MS = 5000;
 /** Reading and hashing a blob found at start, and one round of peers, on a busy machine. */
@@ -24,6 +24,10 @@ export type DaemonOptions = {
   readonly swarm?: boolean;
   /** Blobs that lie in its store when it starts. */
   readonly blobs?: readonly BlobFile[];
+  /** Bytes it keeps of what containerd has deleted. Default 0: a deleted blob is gone. */
+  readonly cache_max_bytes?: number;
+  /** Which gRPC server its socket has. Default: the product's. */
+  readonly server?: 'h2' | 'grpc-js';
 };
 
 /** Directories for blobs and daemons of one bench run, with the key they share. Removed when closed. */
@@ -132,11 +136,9 @@ export class BenchDaemon implements AsyncDisposable {
   }
 }
 
-/** The daemon's command line; `LAYERSWARM_BENCH_NODE` gives its Node further options, e.g. `--cpu-prof --cpu-prof-dir=DIR`. */
+/** The daemon's command line. */
 export async function daemonArgv(config: string): Promise<string[]> {
-  const options = (process.env['LAYERSWARM_BENCH_NODE'] ?? '').split(' ').filter((o) => o !== '');
-  const node = [process.execPath, '--disable-warning=ExperimentalWarning', ...options];
-  return [...node, await builtProduct(), 'daemon', '--config', config];
+  return [...(await productArgv()), 'daemon', '--config', config];
 }
 
 /** Makes what the daemon `options.name` needs to start. */
@@ -158,12 +160,13 @@ export async function writeDirectory(
     `[store]
 content_directory = "${dir}/content"
 state_directory = "${dir}/state"
-cache_max_bytes = 0
+cache_max_bytes = ${options.cache_max_bytes ?? 0}
 disk_floor_bytes = 0
 backfill_bytes_per_second = 0
 [content]
 socket_path = "${dir}/s"
 drain_ms = 1000
+server = "${options.server ?? 'h2'}"
 [swarm]
 enabled = ${options.swarm ?? true}
 listen_addresses = ["127.0.0.1"]

@@ -14,9 +14,10 @@ const PARTS: Readonly<Record<string, () => Promise<BenchPart>>> = {
   transport: async () => (await import('./peer-transfer.ts')).peerTransfer,
   calls: async () => (await import('./call-latency.ts')).callLatency,
   memory: async () => (await import('./footprint.ts')).footprint,
+  store: async () => (await import('./store-cost.ts')).storeCost,
   start: async () => (await import('./start-time.ts')).startTime,
   miss: async () => (await import('./miss-cost.ts')).missCost,
-  warm: async () => (await import('./warm-pull.ts')).warmPull,
+  door: async () => (await import('./door-price.ts')).doorPrice,
 };
 
 const { values } = parseArgs({

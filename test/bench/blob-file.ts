@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../../src/oci/digest.ts';
 
@@ -28,4 +28,15 @@ export async function makeBlob(directory: string, size_bytes: number): Promise<B
   // Or the kernel would write it back in the middle of a measurement.
   await file.sync();
   return { path, digest: `sha256:${hash.digest('hex')}` as Digest, size_bytes };
+}
+
+const SMALL_BYTES = 1000;
+
+/** Writes a blob of a kilobyte without forcing it to the disk: for stores of thousands. */
+export async function makeSmallBlob(directory: string): Promise<BlobFile> {
+  const bytes = randomBytes(SMALL_BYTES);
+  const hex = createHash('sha256').update(bytes).digest('hex');
+  const path = join(directory, `small-${hex}`);
+  await writeFile(path, bytes, { flag: 'wx' });
+  return { path, digest: `sha256:${hex}` as Digest, size_bytes: SMALL_BYTES };
 }

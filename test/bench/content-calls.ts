@@ -70,12 +70,16 @@ export class ContentCalls implements Disposable {
     );
   }
 
-  /** Pulls a layer as containerd does when a peer has it: STAT, STAT, COMMIT. Rejects when it did not come whole. */
-  async pull(blob: BlobFile): Promise<void> {
+  /**
+   * Pulls a layer as containerd does when a peer has it: STAT, STAT, COMMIT. Rejects when it did not come whole. `onBytes` is called when
+   * the second STAT is answered: no more bytes will come.
+   */
+  async pull(blob: BlobFile, { onBytes }: { readonly onBytes?: () => void } = {}): Promise<void> {
     const write = this.write();
     const ref = layerRef(blob);
     await write.ask({ action: 'STAT', ref, total: blob.size_bytes });
     const { offset } = await write.ask({ action: 'STAT' });
+    onBytes?.();
     if (offset !== blob.size_bytes) {
       await write.end();
       throw new Error(

@@ -1,10 +1,9 @@
 /**
  * Server CPU per 32 KiB Read: grpc-js, node:http2 and our own HTTP/2 server, on a unix socket, each in a process of its
- * own and asked by one client process.
+ * own and asked by one client process; then the daemon with its store behind them.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
 import {
   type ClientHttp2Session,
   connect as connectHttp2,
@@ -12,18 +11,30 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { connect as netConnect } from 'node:net';
-import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ReadRequest } from '../../src/content/messages.ts';
 import { PrometheusRegister } from '../../src/ops/register.ts';
 import { listen } from '../../src/rpc/listen.ts';
+import { loadService } from '../../src/rpc/proto.ts';
 import type { MessageParts, ServiceTable } from '../../src/rpc/service.ts';
 import { MemoryLogger } from '../fakes/memory-logger.ts';
-import { RUN_PREFIX } from '../host/lab/residue.ts';
+import { BenchDaemon, BenchDirectory } from './bench-daemon.ts';
+import { type BlobFile, makeBlob } from './blob-file.ts';
 import type { BenchContext } from './part.ts';
+import { cpuSeconds } from './process-cost.ts';
 import { median, type Row, row } from './row.ts';
 
 const PATH = '/layerswarm.bench.Blobs/Read';
 const READ_BYTES = 32 * 1024;
 const SERVERS = ['grpc-js', 'node-http2', 'h2'] as const;
+/** The two that the daemon can have. */
+const DOORS = ['h2', 'grpc-js'] as const;
+/** Read within the page cache; the daemon reads ahead a megabyte at a time. */
+const BLOB_BYTES = 32 * 2 ** 20;
+const CONTENT = loadService(
+  'containerd/services/content/v1/content.proto',
+  'containerd.services.content.v1.Content',
+);
 type ServerKind = (typeof SERVERS)[number];
 type Cpu = { readonly user: number; readonly system: number };
 
@@ -39,6 +50,18 @@ const REQUEST = Buffer.concat([
 
 /** gRPC's prefix of a message. */
 const PREFIX_BYTES = 5;
+
+type ReadCall = {
+  readonly path: string;
+  readonly request: Uint8Array;
+  /** Of the answer, when it is whole. */
+  readonly least_bytes: number;
+};
+const STUB_CALL: ReadCall = {
+  path: PATH,
+  request: REQUEST,
+  least_bytes: READ_BYTES + 2 * (MESSAGE_HEAD.length + PREFIX_BYTES),
+};
 
 let turn = 0;
 
@@ -95,11 +118,11 @@ async function serve(kind: ServerKind, path: string): Promise<void> {
 }
 
 /** One call in the least a client can do; the figures are the server's, the client only has to be quick. */
-function read(session: ClientHttp2Session): Promise<void> {
+function read(session: ClientHttp2Session, call: ReadCall): Promise<void> {
   return new Promise((resolve, reject) => {
     const stream = session.request({
       ':method': 'POST',
-      ':path': PATH,
+      ':path': call.path,
       'content-type': 'application/grpc',
       te: 'trailers',
       'containerd-namespace': 'k8s.io',
@@ -110,12 +133,12 @@ function read(session: ClientHttp2Session): Promise<void> {
     });
     stream.on('error', reject);
     stream.on('end', () => {
-      if (bytes === READ_BYTES + 2 * (MESSAGE_HEAD.length + PREFIX_BYTES)) resolve();
+      if (bytes >= call.least_bytes) resolve();
       else reject(new Error(`answer of ${bytes} bytes`));
     });
     const prefix = Buffer.alloc(PREFIX_BYTES);
-    prefix.writeUInt32BE(REQUEST.length, 1);
-    stream.end(Buffer.concat([prefix, REQUEST]));
+    prefix.writeUInt32BE(call.request.length, 1);
+    stream.end(Buffer.concat([prefix, call.request]));
   });
 }
 
@@ -126,17 +149,39 @@ async function cpuOf(server: ChildProcess): Promise<number> {
   return cpu.user + cpu.system;
 }
 
+function sessionOf(path: string): ClientHttp2Session {
+  return connectHttp2('http://localhost', {
+    createConnection: () => netConnect(path),
+    settings: { initialWindowSize: 1 << 20 },
+  });
+}
+
+/** CPU of the whole daemon per Read, in microseconds: a blob of its store is read from its first byte on, again and again. */
+async function measureDaemon(daemon: BenchDaemon, blob: BlobFile, calls: number): Promise<number> {
+  const session = sessionOf(daemon.socket);
+  const method = CONTENT.method<ReadRequest, object>('Read');
+  const blocks = Math.floor(blob.size_bytes / READ_BYTES);
+  const ask = (n: number): Promise<void> => {
+    const offset = (n % blocks) * READ_BYTES;
+    const request = method.encodeRequest({ digest: blob.digest, offset, size: READ_BYTES });
+    return read(session, { path: method.path, request, least_bytes: READ_BYTES });
+  };
+  for (let n = 0; n < blocks; n++) await ask(n);
+  const before = await cpuSeconds(daemon.pid);
+  for (let n = 0; n < calls; n++) await ask(n);
+  const used_s = (await cpuSeconds(daemon.pid)) - before;
+  session.destroy();
+  return (used_s * 1e6) / calls;
+}
+
 async function measure(kind: ServerKind, path: string, calls: number): Promise<number> {
   const server = fork(import.meta.filename, ['--serve', kind, path]);
   try {
     await once(server, 'message');
-    const session = connectHttp2('http://localhost', {
-      createConnection: () => netConnect(path),
-      settings: { initialWindowSize: 1 << 20 },
-    });
-    for (let i = 0; i < 500; i++) await read(session);
+    const session = sessionOf(path);
+    for (let i = 0; i < 500; i++) await read(session, STUB_CALL);
     const before = await cpuOf(server);
-    for (let i = 0; i < calls; i++) await read(session);
+    for (let i = 0; i < calls; i++) await read(session, STUB_CALL);
     const used = (await cpuOf(server)) - before;
     session.destroy();
     return used / calls;
@@ -146,24 +191,41 @@ async function measure(kind: ServerKind, path: string, calls: number): Promise<n
   }
 }
 
-/** Medians of three interleaved rounds. */
+/** Medians of three interleaved rounds: each server over a stub, and the daemon with its store. */
 export async function readCostRows({ scope, quick }: BenchContext): Promise<Row[]> {
   const calls = quick ? 3000 : 8000;
-  const directory = await mkdtemp(`${tmpdir()}/${RUN_PREFIX}read-`);
-  scope.defer(() => rm(directory, { recursive: true, force: true }));
-  const figures = new Map<ServerKind, number[]>(SERVERS.map((kind) => [kind, []]));
+  const directory = scope.use(await BenchDirectory.create());
+  const blob = await makeBlob(directory.path, BLOB_BYTES);
+  const daemons = new Map<(typeof DOORS)[number], BenchDaemon>();
+  for (const server of DOORS) {
+    const options = { name: server, server, swarm: false, blobs: [blob] };
+    daemons.set(server, scope.use(await BenchDaemon.start(directory, options)));
+  }
+  const figures = new Map<string, number[]>();
+  const found = (name: string, us: number): void => {
+    figures.set(name, [...(figures.get(name) ?? []), us]);
+  };
   for (let round = 0; round < 3; round++) {
     for (const kind of SERVERS) {
-      const us = await measure(kind, `${directory}/${kind}-${round}.sock`, calls);
-      figures.get(kind)!.push(us);
+      found(kind, await measure(kind, join(directory.path, `${kind}-${round}.sock`), calls));
+    }
+    for (const [server, daemon] of daemons) {
+      found(`daemon ${server}`, await measureDaemon(daemon, blob, calls));
     }
   }
-  const cost = (kind: ServerKind): number => median(figures.get(kind)!);
-  const against = { name: 'node:http2', value: cost('node-http2') };
+  const cost = (name: string): number => median(figures.get(name)!);
+  const against = { name: 'node:http2 over a stub', value: cost('node-http2') };
+  const stub = { name: 'our h2 over a stub', value: cost('h2') };
   return [
-    row('32 KiB Read, node:http2', against.value, 'us CPU'),
-    row('32 KiB Read, grpc-js', cost('grpc-js'), 'us CPU', { against }),
-    row('32 KiB Read, our h2', cost('h2'), 'us CPU', { against }),
+    row('32 KiB Read of a stub, node:http2', against.value, 'us CPU'),
+    row('32 KiB Read of a stub, grpc-js', cost('grpc-js'), 'us CPU', { against }),
+    row('32 KiB Read of a stub, our h2', stub.value, 'us CPU', { against }),
+    row('32 KiB Read of the daemon, our h2 and the store', cost('daemon h2'), 'us CPU', {
+      against: stub,
+    }),
+    row('32 KiB Read of the daemon, grpc-js and the store', cost('daemon grpc-js'), 'us CPU', {
+      against: stub,
+    }),
   ];
 }
 

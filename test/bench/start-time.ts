@@ -1,45 +1,127 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { link, rm } from 'node:fs/promises';
+import { link, mkdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
+import { tryCommand } from '../host/lab/run-command.ts';
 import { BenchDirectory, daemonArgv, writeDirectory } from './bench-daemon.ts';
-import { makeBlob } from './blob-file.ts';
+import { type BlobFile, makeSmallBlob } from './blob-file.ts';
 import { ContentCalls } from './content-calls.ts';
 import type { BenchContext } from './part.ts';
 import { cpuSeconds } from './process-cost.ts';
 import { atMost, median, type Row, row } from './row.ts';
 
 const BOUND_MS = 300;
-const BLOBS = 200;
+/** A usual host, and a full one. */
+const FEW_BLOBS = 200;
+const MANY_BLOBS = 20_000;
+const CACHED_BLOBS = 5000;
+/** What a daemon that was killed in mid pull left in staging. */
+const STAGED_FILES = 20;
+const STAGED_FILE_BYTES = 2 ** 30;
 
 type Start = { readonly ms: number; readonly cpu_ms: number };
+/** A directory to start in, what is done to it before each start, and how the row calls it. */
+type Case = {
+  readonly name: string;
+  readonly argv: readonly string[];
+  readonly dir: string;
+  readonly asked: string;
+  readonly before: () => Promise<unknown>;
+};
 
 /**
- * From the start of the process to its first answer on a socket that it inherited, as from systemd, with some blobs in the
- * store. The yardstick is a Node that does nothing.
+ * From the start of the process to its first answer on a socket that it inherited, as from systemd: with some blobs in the store,
+ * with many and 20 GiB of a killed daemon's staging, and with many in the cache folder. The yardstick is a Node that does nothing.
  */
-export async function startTime({ scope, quick }: BenchContext): Promise<Row[]> {
+export async function startTime({ scope, quick, note }: BenchContext): Promise<Row[]> {
   const directory = scope.use(await BenchDirectory.create());
-  const dir = join(directory.path, 'start');
-  const blobs = [];
-  for (let n = 0; n < BLOBS; n++) blobs.push(await makeBlob(directory.path, 1000));
-  await writeDirectory(directory, dir, { name: 'start', blobs });
-  const argv = await daemonArgv(join(dir, 'config.toml'));
-  const answers: Start[] = [];
+  const few = await makeBlobs(directory.path, FEW_BLOBS);
+  const many = [...few, ...(await makeBlobs(directory.path, MANY_BLOBS - FEW_BLOBS))];
+  const cases = [
+    await settled(directory, few),
+    await settled(directory, many),
+    await killed(directory, many),
+    await cached(directory, few),
+  ];
+  const answers = new Map<string, Start[]>(cases.map(({ name }) => [name, []]));
   const nothing: number[] = [];
   for (let run = 0; run < (quick ? 3 : 7); run++) {
     nothing.push(await emptyNode());
-    answers.push(await firstAnswer(argv, join(dir, `start-${run}`), blobs[0]!.digest));
+    for (const { name, argv, dir, asked, before } of cases) {
+      await before();
+      const found = await firstAnswer(argv, join(dir, `start-${run}`), asked);
+      answers.get(name)!.push(found);
+      note(`${name}: ${found.ms.toFixed(0)} ms`);
+    }
   }
   const node = { name: 'node that does nothing', value: median(nothing) };
-  const ms = median(answers.map((a) => a.ms));
-  const cpu_ms = median(answers.map((a) => a.cpu_ms));
-  return [
-    row('start to first answer', ms, 'ms', { bound: atMost(BOUND_MS) }),
-    row('start to first answer', ms, 'ms', { against: node }),
-    row('start to first answer, CPU', cpu_ms, 'ms'),
-  ];
+  return [...answers].flatMap(([name, starts]) => {
+    const ms = median(starts.map((start) => start.ms));
+    return [
+      row(name, ms, 'ms', { bound: atMost(BOUND_MS) }),
+      row(name, ms, 'ms', { against: node }),
+      row(`${name}, CPU`, median(starts.map((start) => start.cpu_ms)), 'ms'),
+    ];
+  });
+}
+
+async function makeBlobs(directory: string, count: number): Promise<BlobFile[]> {
+  const blobs: BlobFile[] = [];
+  for (let n = 0; n < count; n++) blobs.push(await makeSmallBlob(directory));
+  return blobs;
+}
+
+async function settled(directory: BenchDirectory, blobs: readonly BlobFile[]): Promise<Case> {
+  const name = `start to first answer, ${blobs.length} blobs`;
+  const found = await place(directory, `settled-${blobs.length}`, { blobs });
+  return { name, ...found, before: async () => undefined };
+}
+
+async function killed(directory: BenchDirectory, blobs: readonly BlobFile[]): Promise<Case> {
+  const found = await place(directory, 'killed', { blobs });
+  const staging = join(found.dir, 'content/.layerswarm/staging');
+  const sparse = !(await leaveStaged(staging));
+  const size = `${(STAGED_FILES * STAGED_FILE_BYTES) / 2 ** 30} GiB${sparse ? ' (sparse)' : ''}`;
+  const name = `start to first answer, ${blobs.length} blobs and ${size} staged by a killed daemon`;
+  return { name, ...found, before: () => leaveStaged(staging) };
+}
+
+async function cached(directory: BenchDirectory, blobs: readonly BlobFile[]): Promise<Case> {
+  const found = await place(directory, 'cached', { blobs, cache_max_bytes: 2 ** 40 });
+  const cache = join(found.dir, 'content/.layerswarm/cache/sha256');
+  await mkdir(cache, { recursive: true });
+  for (const { path, digest } of await makeBlobs(directory.path, CACHED_BLOBS)) {
+    await rename(path, join(cache, digest.slice('sha256:'.length)));
+  }
+  const name = `start to first answer, ${blobs.length} blobs and ${CACHED_BLOBS} in the cache folder`;
+  return { name, ...found, before: async () => undefined };
+}
+
+async function place(
+  directory: BenchDirectory,
+  name: string,
+  options: { readonly blobs: readonly BlobFile[]; readonly cache_max_bytes?: number },
+): Promise<Pick<Case, 'argv' | 'dir' | 'asked'>> {
+  const dir = join(directory.path, name);
+  await writeDirectory(directory, dir, { name, ...options });
+  const argv = await daemonArgv(join(dir, 'config.toml'));
+  return { argv, dir, asked: options.blobs[0]!.digest };
+}
+
+/** Puts the staged files there; false when the disk had no room and they are sparse. The daemon removes them after its start. */
+async function leaveStaged(staging: string): Promise<boolean> {
+  await mkdir(staging, { recursive: true });
+  let real = true;
+  for (let n = 0; n < STAGED_FILES; n++) {
+    const path = join(staging, `staged-${n}`);
+    const allocated = ['fallocate', '-l', `${STAGED_FILE_BYTES}`, path];
+    if (real && (await tryCommand(allocated)).code === 0) continue;
+    real = false;
+    await writeFile(path, '');
+    await truncate(path, STAGED_FILE_BYTES);
+  }
+  return real;
 }
 
 async function emptyNode(): Promise<number> {

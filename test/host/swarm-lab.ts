@@ -50,6 +50,8 @@ export interface NodeOptions {
   readonly seeds?: readonly TestImage[];
   /** Decompress with igzip on containerd's side. Default true: the tests are about what arrives, not about gunzip. */
   readonly igzip?: boolean;
+  /** containerd serves its own profiles. */
+  readonly debug?: boolean;
 }
 
 /** A host with its daemon and, if asked for, its containerd. */
@@ -147,6 +149,7 @@ export class SwarmLab implements AsyncDisposable {
           registry: this.registry.address,
           store: { kind: 'proxy', address: socket },
           igzip: options.igzip ?? true,
+          debug: options.debug ?? false,
           ...(options.sharing_policy !== undefined && { sharing_policy: options.sharing_policy }),
         }),
       );

@@ -19,6 +19,8 @@ export interface ContainerdSettings {
   readonly sandbox_image: string;
   /** Default: containerd's, `shared`. */
   readonly sharing_policy?: 'isolated';
+  /** Socket that serves Go's own profiles; none when left out. */
+  readonly debug_socket?: string;
 }
 
 /** The text of config.toml: `version = 2` for 1.x, `version = 3` for 2.0 to 2.2, `version = 4` since 2.3. */
@@ -43,7 +45,7 @@ disabled_plugins = [${disabled.map((id) => `"${id}"`).join(', ')}]
   address = "${dir}/containerd.sock"
 [${server('ttrpc')}]
   address = "${dir}/containerd.sock.ttrpc"
-${settings.sharing_policy === undefined ? '' : `[plugins."io.containerd.metadata.v1.bolt"]\n  content_sharing_policy = "${settings.sharing_policy}"\n`}${modern ? criOfTwo(settings) : criOfOne(settings)}${proxy}`;
+${settings.debug_socket === undefined ? '' : `[${server('debug')}]\n  address = "${settings.debug_socket}"\n`}${settings.sharing_policy === undefined ? '' : `[plugins."io.containerd.metadata.v1.bolt"]\n  content_sharing_policy = "${settings.sharing_policy}"\n`}${modern ? criOfTwo(settings) : criOfOne(settings)}${proxy}`;
 }
 
 /** hosts.toml for a registry that speaks plain HTTP. */

@@ -25,6 +25,8 @@ export interface ContainerdOptions {
   readonly sharing_policy?: 'isolated';
   /** Put igzip (also under the name unpigz) on containerd's PATH. Default: Go's own gzip on every machine. */
   readonly igzip?: boolean;
+  /** Serve Go's own profiles at `debug_socket`. */
+  readonly debug?: boolean;
 }
 
 export interface PullOptions {
@@ -77,6 +79,8 @@ export class LabContainerd implements AsyncDisposable {
   readonly dir: string;
   /** containerd's (and CRI's) unix socket. */
   readonly socket: string;
+  /** Where it serves profiles when it was made with `debug`. */
+  readonly debug_socket: string;
   /** Where the built-in content store keeps its blobs. */
   readonly content_dir: string;
   readonly #tools: DebianTools;
@@ -95,6 +99,7 @@ export class LabContainerd implements AsyncDisposable {
     this.package = parts.programs;
     this.dir = join(host.dir, 'containerd');
     this.socket = join(this.dir, 'containerd.sock');
+    this.debug_socket = join(this.dir, 'debug.sock');
     this.content_dir = join(this.dir, 'root/io.containerd.content.v1.content');
     this.#tools = tools;
     this.#options = options;
@@ -135,10 +140,11 @@ export class LabContainerd implements AsyncDisposable {
     if (this.#process?.running === true) return;
     const { registry, sandbox_image = `${registry}/pause:latest`, igzip } = this.#options;
     const { version, dir } = this;
-    const { sharing_policy } = this.#options;
+    const { sharing_policy, debug } = this.#options;
     const settings = {
       ...{ version, dir, store: this.#store, runc: this.#tools.runc, sandbox_image },
       ...(sharing_policy !== undefined && { sharing_policy }),
+      ...(debug === true && { debug_socket: this.debug_socket }),
     };
     const config = join(dir, 'config.toml');
     await writeFile(config, containerdConfig(settings));
@@ -201,6 +207,12 @@ export class LabContainerd implements AsyncDisposable {
       ...(namespace === undefined ? {} : { namespace }),
     });
     return { elapsed_ms, output: stdout };
+  }
+
+  /** Brings the image's blobs into a namespace and unpacks nothing. */
+  async fetch(ref: string, namespace: string): Promise<void> {
+    const hosts = ['--hosts-dir', join(this.dir, 'certs')];
+    await this.ctr(['content', 'fetch', ...hosts, ref], { namespace, deadline_ms: 120_000 });
   }
 
   /** Digest of the image `ref` as containerd records it; undefined when there is none. */
