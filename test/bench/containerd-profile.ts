@@ -15,6 +15,8 @@ const PARTS = {
   read_at: 'remoteReaderAt',
   transport_reader: 'http2Client..reader',
   loopy_writer: 'loopyWriter',
+  /** Goroutines that wait and are woken: more of them with every call. */
+  scheduler: 'runtime.mcall|runtime.schedule|runtime.findRunnable',
 } as const;
 
 /** Seconds of processor time, sampled a hundred times a second. */

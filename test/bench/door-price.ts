@@ -165,11 +165,12 @@ async function profileRows(
   const shares = await cpuShares(containerd, { seconds, work: () => containerd.pull(ref) });
   await containerd.clear(['default']);
   const name = `containerd's own CPU profile, ${title}, ${kind}`;
-  const { total, grpc_client, read_at, transport_reader, loopy_writer } = shares;
+  const { total, grpc_client, read_at, transport_reader, loopy_writer, scheduler } = shares;
   const rows = [
     row(`${name}, all samples`, total, 's'),
     row(`${name}, gRPC client`, grpc_client, 's'),
     row(`${name}, share of gRPC client`, (grpc_client / total) * 100, '%'),
+    row(`${name}, Go's scheduler`, scheduler, 's'),
   ];
   if (kind !== 'content door') return rows;
   return [
