@@ -1,5 +1,6 @@
 /**
- * `npm test [STAGE]`: check, unit, flow, contentsuite, host, powercut, packaging, in this order, or one of them, or host-2.4, which runs only by its name. Goes on after a failure and ends
+ * `npm test [STAGE]`: check, unit, flow, contentsuite, host, powercut, packaging, in this order, or one of them, or host-2.4 or soak, which run only by
+ * their names. Goes on after a failure and ends
  * with one summary over all stages, in node's own words. With CI set in the environment a skipped test is a failure:
  * nothing may be left out there without somebody noticing.
  */
@@ -23,7 +24,7 @@ type Stage = {
   readonly on_demand?: boolean;
 };
 
-const OWN_STAGE = /^test\/(flow|contentsuite|host|powercut|packaging)\//;
+const OWN_STAGE = /^test\/(flow|contentsuite|host|powercut|packaging|soak)\//;
 /** The newest containerd is looked at now and then; its two-minute build and four-minute run are not everybody's. */
 const ON_DEMAND = /^test\/host\/containerd-2\.4/;
 const STAGES: readonly Stage[] = [
@@ -68,6 +69,14 @@ const STAGES: readonly Stage[] = [
     include: ['test/packaging/**/*.test.ts'],
     concurrency: 1,
     timeout_ms: 1_800_000,
+  },
+  {
+    name: 'soak',
+    include: ['test/soak/**/*.test.ts'],
+    concurrency: 1,
+    // Hours of cycles on request.
+    timeout_ms: 14_400_000,
+    on_demand: true,
   },
 ];
 

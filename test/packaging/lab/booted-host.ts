@@ -77,6 +77,12 @@ export class BootedHost implements AsyncDisposable {
     return this.lab.address;
   }
 
+  /** Where this machine finds a file, socket or directory of the host while it runs, also in its /proc. */
+  path(inside: string): string {
+    if (this.#process?.running !== true) throw new Error(`${this.name} is not running`);
+    return `/proc/${this.#leader}/root${inside}`;
+  }
+
   /** Boots the tree as it is; resolves when systemd has started everything. Rejects with the end of the console. */
   async boot(): Promise<void> {
     this.#boots += 1;
