@@ -6,6 +6,7 @@ import { hasCode } from '../../src/base/errors.ts';
 import { type Digest, digestOf, hexOf } from '../../src/oci/digest.ts';
 import { WINDOW_BYTES } from '../../src/store/blobs/blob-reader.ts';
 import { ARRIVAL_KEEP_MS } from '../../src/store/blobs/cache-folder.ts';
+import { type Files, systemFiles } from '../../src/store/disk/files.ts';
 import type { LocalStore } from '../../src/store/local-store.ts';
 import { commitBytes } from '../contract/blob-store-suite.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
@@ -51,6 +52,28 @@ describe('the cache', () => {
     assert.deepEqual([...store.list()], []);
     assert.equal(store.info(a), undefined);
     assert.notEqual(store.cached(a), undefined);
+  });
+
+  it('that cannot be evicted fails nobody: the commit and the delete beside it succeed', async (t) => {
+    const stuck = new Set<string>();
+    const files: Files = {
+      ...systemFiles,
+      renameNow: (from, to) => {
+        if (stuck.has(from)) throw Object.assign(new Error('EPERM: immutable'), { code: 'EPERM' });
+        systemFiles.renameNow(from, to);
+      },
+    };
+    const room = await StoreRoom.make(t, { cache_max_bytes: 1500 }, { files });
+    await using store = await room.open();
+    const a = await demoted(store, 1);
+    stuck.add(cachePath(room, a));
+    const b = await demoted(store, 2);
+    const kept = await commitBytes(store, content(1000, 3));
+    await store.settled();
+    assert.notEqual(store.info(kept), undefined);
+    assert.notEqual(store.cached(b), undefined);
+    assert.equal(fs.existsSync(cachePath(room, a)), true);
+    assert.ok(room.logger.lines.some((line) => line.message === 'blob cannot be removed'));
   });
 
   it("lies where containerd's own store does not look, and survives a kill", async (t) => {

@@ -97,6 +97,23 @@ describe('a store opened on what is there', () => {
     for (const path of strange) assert.ok(fs.existsSync(path), path);
   });
 
+  it('removes an ingest directory that a power cut left without its ref', async (t) => {
+    const room = await StoreRoom.make(t);
+    const broken = [ingestDir('a'), ingestDir('b')].map((name) => room.content('ingest', name));
+    for (const [index, path] of broken.entries()) {
+      fs.mkdirSync(path, { recursive: true });
+      fs.writeFileSync(join(path, 'data'), 'x');
+      if (index === 0) fs.writeFileSync(join(path, 'ref'), '');
+    }
+    await using store = await room.open();
+    await store.settled();
+    assert.deepEqual([...store.statuses()], []);
+    assert.deepEqual(
+      broken.map((path) => fs.existsSync(path)),
+      [false, false],
+    );
+  });
+
   it('resumes an ingest that containerd began: offset at once, digest when ready', async (t) => {
     const room = await StoreRoom.make(t);
     const dir = room.content('ingest', ingestDir('ref'));
