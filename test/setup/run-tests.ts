@@ -47,7 +47,8 @@ const STAGES: readonly Stage[] = [
     name: 'host',
     include: ['test/host/**/*.test.ts'],
     exclude: ON_DEMAND,
-    concurrency: 1,
+    // Mostly waiting for links, restarts and pulls: two files at a time still leave the processors room.
+    concurrency: 2,
     timeout_ms: 1_800_000,
   },
   {

@@ -196,7 +196,10 @@ export class LabHost implements AsyncDisposable {
   /** Undoes `silence` and `unplug`. */
   async plug(): Promise<void> {
     const { bridge, port } = this.#spec;
-    await shellIn(bridge, `ip link set ${port} up; bridge link set dev ${port} state 3`);
+    // The port takes a state only once the kernel has seen its carrier, some moments after "up".
+    const state = `bridge link set dev ${port} state 3`;
+    const tries = `for i in 1 2 3 4 5 6 7 8 9 10; do ${state} 2>/dev/null && exit 0; sleep 0.1; done; ${state}`;
+    await shellIn(bridge, `ip link set ${port} up; ${tries}`);
   }
 
   /**
