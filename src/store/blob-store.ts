@@ -103,9 +103,9 @@ export interface Ingest extends AsyncDisposable {
   /** Memory. Digest of the bytes so far; '' until `ready`. */
   digest(): Digest | '';
   /**
-   * Appends at the current offset. Lent bytes. The write that reaches the total returns when the bytes are verified and published, durably (unless
-   * they are not what the ref names: the commit will say so). `resource_exhausted` on a full disk, with nothing kept of the failed write; after a failed
-   * force to the disk the ingest starts anew.
+   * Appends at the current offset. Lent bytes. The write that reaches the total, or the digest in the ref where no total was said, returns when the
+   * bytes are verified and published, durably (unless they are not what the ref names: the commit will say so). Without a total it may wait for a disk
+   * that has fallen behind. `resource_exhausted` on a full disk, with nothing kept of the failed write; after a failed force to the disk the ingest starts anew.
    */
   write(bytes: Uint8Array): Promise<void>;
   /** Back to offset 0. */
@@ -118,8 +118,8 @@ export interface Ingest extends AsyncDisposable {
    */
   takePrefix(staged: StagedBlob, options: { move: boolean }): Promise<void>;
   /**
-   * Size and digest check; the blob is owned, the ingest is gone and its lock free. Memory and one rename for an ingest that reached its total; else
-   * the bytes are made durable first, as containerd's own store does it. `failed_precondition` when size or digest
+   * Size and digest check; the blob is owned, the ingest is gone and its lock free. Memory and one rename for an ingest that reached its total or
+   * the digest in its ref; else what is not durable yet is made so first, a bounded number of bytes. `failed_precondition` when size or digest
    * disagree (on a digest mismatch the bytes of an ingest with a known total are dropped, so that a retry starts clean), `already_exists` (the ingest is gone then too). `size_bytes` 0 and `expected` '' are not checked.
    */
   commit(want: {

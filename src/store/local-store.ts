@@ -260,7 +260,8 @@ async function assemble(
   );
   const ground = { files, layout, chores, logger, metrics, clock };
   const shared = { ...ground, index, lists, readers, lost };
-  const publication = new Publication({ ...ground, lane: new SyncLane(ground) });
+  const lane = new SyncLane(ground);
+  const publication = new Publication({ ...ground, lane });
   const removal = new BlobRemoval({ ...shared, publication, quarantine });
   const budget = new CacheBudget({ ...shared, removal, disk }, config);
   const cache = new CacheFolder({ ...shared, removal, budget, publication });
@@ -270,7 +271,7 @@ async function assemble(
   const check = new BlobCheck({ ...shared, catalog, removal });
   const backfill = new ListBackfill({ ...shared, removal }, config);
   const pieces = new SharedPieces({ ...shared, removal }, found);
-  const ingests = new LocalIngests({ ...ground, catalog });
+  const ingests = new LocalIngests({ ...ground, lane, catalog });
   const staging = new LocalStaging({ ...ground, catalog, disk }, config);
   return {
     ...{ files, index, disk, chores, readers, lost, budget, publication },

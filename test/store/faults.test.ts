@@ -28,8 +28,12 @@ type Scenario = {
   readonly digest: Digest;
 };
 
-async function written(store: LocalStore, signal: AbortSignal): Promise<void> {
-  await using ingest = await store.ingest(ref, opening);
+async function written(
+  store: LocalStore,
+  signal: AbortSignal,
+  told: { total_bytes: number; named?: Digest } = opening,
+): Promise<void> {
+  await using ingest = await store.ingest(ref, told);
   await ingest.ready(signal);
   while (ingest.status().offset_bytes < bytes.length) {
     const at = ingest.status().offset_bytes;
@@ -96,6 +100,21 @@ const scenarios: readonly Scenario[] = [
       }
     },
     digest: digestOf(small),
+  },
+  {
+    id: 'of a writer that names a digest and no total',
+    pull: async (store) => {
+      const named = digestOf(small);
+      await using ingest = await store.ingest('named', { total_bytes: 0, named });
+      if (ingest.status().offset_bytes === 0) await ingest.write(small);
+      await ingest.commit({ size_bytes: 0, expected: named, labels: {} });
+    },
+    digest: digestOf(small),
+  },
+  {
+    id: 'of a writer that names nothing, forced to the disk while it comes',
+    pull: (store, signal) => written(store, signal, { total_bytes: 0 }),
+    digest,
   },
   {
     id: 'of a writer that names neither total nor digest',

@@ -7,6 +7,7 @@ import { fileError } from '../disk/file-errors.ts';
 import type { Files } from '../disk/files.ts';
 import type { StoreLayout } from '../disk/layout.ts';
 import { Serial } from '../disk/serial.ts';
+import type { SyncTurn } from '../disk/sync-lane.ts';
 import { type BlobEntry, type BlobIndex, infoOf, NO_LABELS } from './blob-index.ts';
 import type { BlobReaders } from './blob-readers.ts';
 import type { BlobRemoval } from './blob-removal.ts';
@@ -40,6 +41,7 @@ type Publishing = {
   readonly isWanted: () => boolean;
   /** A blob that containerd had lost is its own again at once, without a commit. */
   readonly heals: boolean;
+  readonly turn: SyncTurn;
 };
 
 /** The committed blobs: what containerd asks, and the one entrance for new ones. */
@@ -190,7 +192,8 @@ export class LocalCatalog implements BlobCatalog {
   async #publish(file: WholeFile, options: Publishing): Promise<BlobEntry | undefined> {
     const { digest } = file;
     const isWanted = (): boolean => options.isWanted() && this.intact(digest) === undefined;
-    if (isWanted() && (await this.#m.publication.place(file, { fresh: true, isWanted }))) {
+    const placing = { fresh: true, isWanted, turn: options.turn };
+    if (isWanted() && (await this.#m.publication.place(file, placing))) {
       return this.#enter(file, options);
     }
     const present = options.isWanted() ? this.intact(digest) : undefined;

@@ -109,8 +109,10 @@ export class CacheFolder {
           return false;
         }
         const file = { digest, size_bytes: entry.size_bytes, fd, path };
+        const turn = 'in turn';
         const isWanted = (): boolean => index.get(digest) === entry && entry.state === 'cache';
-        if (!(await this.#m.publication.place(file, { fresh: false, isWanted }))) return false;
+        if (!(await this.#m.publication.place(file, { fresh: false, isWanted, turn })))
+          return false;
       } finally {
         await files.close(fd);
       }

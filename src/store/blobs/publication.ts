@@ -6,7 +6,7 @@ import type { Logger } from '../../ops/logger.ts';
 import { fileError } from '../disk/file-errors.ts';
 import { type FileIdentity, type Files, isSameFile } from '../disk/files.ts';
 import type { StoreLayout } from '../disk/layout.ts';
-import type { SyncLane } from '../disk/sync-lane.ts';
+import type { SyncLane, SyncTurn } from '../disk/sync-lane.ts';
 
 /** A file with all bytes of a blob, open, at the path where it lies now. */
 export type WholeFile = {
@@ -14,6 +14,15 @@ export type WholeFile = {
   readonly size_bytes: number;
   readonly fd: number;
   readonly path: string;
+};
+
+/** How a file is brought under `blobs/`. */
+type Placing = {
+  /** It gets containerd's mode and the present time. */
+  readonly fresh: boolean;
+  /** Asked in the moment of the rename; false = it is not wanted any more. */
+  readonly isWanted: () => boolean;
+  readonly turn: SyncTurn;
 };
 
 type Modules = {
@@ -48,28 +57,25 @@ export class Publication {
 
   /**
    * Moves a verified file to its place, durably: content forced, renamed, directory forced. What was verified is the open descriptor, so the file of
-   * that name must be the very same: `data_loss` otherwise, with nothing moved. `isWanted` is asked in the same moment as the
-   * rename; false = nothing is moved, and so is the result. `fresh` gives it containerd's mode and the present time.
+   * that name must be the very same: `data_loss` otherwise, with nothing moved. Not wanted = nothing is moved, and the result is false.
    * Any failure leaves the file at `path` where that is possible. `resource_exhausted`, `permission_denied`; `failed_precondition` when containerd does not use this store.
    */
-  async place(
-    file: WholeFile,
-    options: { readonly fresh: boolean; readonly isWanted: () => boolean },
-  ): Promise<boolean> {
+  async place(file: WholeFile, options: Placing): Promise<boolean> {
+    const { turn } = options;
     const { files, lane, layout } = this.#m;
     const target = layout.blob(file.digest);
     this.#refuseUnwired(file);
     this.#same(file);
     try {
       if (options.fresh) await this.#dress(file.fd);
-      await lane.file(file.fd, file.path);
-      await this.#directory(dirname(target));
+      await lane.file(file.fd, file.path, turn);
+      await this.#directory(dirname(target), turn);
       // Nothing may happen between these: the world has changed during the waits above.
       this.#refuseUnwired(file);
       const identity = this.#same(file);
       if (!options.isWanted()) return false;
       files.renameNow(file.path, target);
-      await this.#durable(file, target, identity);
+      await this.#durable(file, target, identity, turn);
       return true;
     } catch (error) {
       throw fileError(error, 'write', target);
@@ -86,17 +92,22 @@ export class Publication {
     await files.utimes(fd, Number(clock.wall_ns()) / 1e9);
   }
 
-  async #directory(path: string): Promise<void> {
+  async #directory(path: string, turn: SyncTurn): Promise<void> {
     const { files, lane } = this.#m;
     if (files.lookNow(path) !== undefined) return;
     await files.mkdir(path, 0o755);
-    await lane.directory(dirname(path));
+    await lane.directory(dirname(path), turn);
   }
 
-  async #durable(file: WholeFile, target: string, identity: FileIdentity): Promise<void> {
+  async #durable(
+    file: WholeFile,
+    target: string,
+    identity: FileIdentity,
+    turn: SyncTurn,
+  ): Promise<void> {
     const { files, lane, logger } = this.#m;
     try {
-      await lane.directory(dirname(target));
+      await lane.directory(dirname(target), turn);
     } catch (error) {
       try {
         if (isSameFile(identity, files.lookNow(target))) files.renameNow(target, file.path);

@@ -10,6 +10,16 @@ import type { Files } from './files.ts';
  */
 const LANE_WIDTH = 4;
 
+/** `now`: containerd's transaction waits, so it passes all others. Such calls are as many as COMMITs at a time: one, for containerd's database has one writer. */
+export type SyncTurn = 'now' | 'in turn';
+
+type Request = {
+  readonly of: 'data' | 'directory';
+  readonly path: string;
+  readonly turn: SyncTurn;
+  readonly isDue: () => boolean;
+};
+
 /** The one way to the disk itself: fsync, a few at a time. Waiters are bounded by open ingests and working copies. */
 export class SyncLane {
   readonly #queue = new PQueue({ concurrency: LANE_WIDTH });
@@ -23,14 +33,17 @@ export class SyncLane {
     this.#metrics = modules.metrics;
   }
 
-  /** The content of an open file is on the disk. `resource_exhausted` when not: then nobody knows what is. `path` is for the error. */
-  file(fd: number, path: string): Promise<void> {
-    return this.#run('data', path, () => this.#files.sync(fd));
+  /**
+   * The content of an open file is on the disk. `resource_exhausted` when not: then nobody knows what is. `path` is for the error. `isDue` is asked when its
+   * turn has come; false = nothing is done.
+   */
+  file(fd: number, path: string, turn: SyncTurn, isDue: () => boolean = () => true): Promise<void> {
+    return this.#run({ of: 'data', path, turn, isDue }, () => this.#files.sync(fd));
   }
 
   /** The names in a directory are on the disk. Errors as `file`. */
-  directory(path: string): Promise<void> {
-    return this.#run('directory', path, async () => {
+  directory(path: string, turn: SyncTurn): Promise<void> {
+    return this.#run({ of: 'directory', path, turn, isDue: () => true }, async () => {
       const fd = await this.#files.open(path, 'r');
       try {
         await this.#files.sync(fd);
@@ -40,8 +53,9 @@ export class SyncLane {
     });
   }
 
-  async #run(of: 'data' | 'directory', path: string, sync: () => Promise<void>): Promise<void> {
-    await this.#queue.add(async () => {
+  async #run({ of, path, turn, isDue }: Request, sync: () => Promise<void>): Promise<void> {
+    const force = async (): Promise<void> => {
+      if (!isDue()) return;
       const began_ms = this.#clock.now_ms();
       try {
         await sync();
@@ -49,6 +63,7 @@ export class SyncLane {
         throw fileError(error, 'write', path);
       }
       this.#metrics.fsync.observe({ of }, (this.#clock.now_ms() - began_ms) / 1000);
-    });
+    };
+    await (turn === 'now' ? force() : this.#queue.add(force));
   }
 }

@@ -25,7 +25,7 @@ type Modules = {
 
 /**
  * The commit of an ingest; errors and effects as `Ingest.commit` says. containerd's transaction waits for it: what has reached its
- * announced total was published before, so that this is memory and one rename of the empty ingest.
+ * announced total or digest was published before, so that this is memory and one rename of the empty ingest.
  */
 export async function commitIngest(
   m: Modules,

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { DaemonError, errnoOf } from '../../base/errors.ts';
-import { type Digest } from '../../oci/digest.ts';
+import { algorithmOf, type Digest } from '../../oci/digest.ts';
 import type { Logger } from '../../ops/logger.ts';
 import type { LocalCatalog } from '../blobs/blob-catalog.ts';
 import type { BlobEntry } from '../blobs/blob-index.ts';
@@ -9,8 +9,9 @@ import type { IngestStatus } from '../blob-store.ts';
 import type { Chores } from '../disk/chores.ts';
 import { fileError } from '../disk/file-errors.ts';
 import type { Files } from '../disk/files.ts';
+import type { SyncLane } from '../disk/sync-lane.ts';
 import type { StoreLayout } from '../disk/layout.ts';
-import { PrefixHash } from '../disk/prefix-hash.ts';
+import type { PrefixHash } from '../disk/prefix-hash.ts';
 import { Serial } from '../disk/serial.ts';
 import type { StoreMetrics } from '../metrics.ts';
 import { findIngests, type FoundIngest } from './ingest-files.ts';
@@ -58,6 +59,7 @@ export type LedgerModules = {
   readonly layout: StoreLayout;
   readonly files: Files;
   readonly catalog: LocalCatalog;
+  readonly lane: SyncLane;
   readonly chores: Chores;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -110,6 +112,7 @@ export class IngestLedger {
     }
     record.expected = opener.expected ?? '';
     record.named = opener.named ?? opener.expected ?? '';
+    record.follow();
     record.locked = true;
     this.#warm.delete(record);
     return record;
@@ -163,7 +166,7 @@ export class IngestLedger {
     const entry = this.#entry(record);
     this.#letGo(entry);
     entry.offset_bytes = 0;
-    entry.hash.current = new PrefixHash();
+    entry.hash.current = entry.hash.fresh();
     entry.stale = entry.made;
     entry.updated_ns = this.#m.clock.wall_ns();
   }
@@ -174,7 +177,7 @@ export class IngestLedger {
     this.#letGo(entry);
     entry.blob = blob;
     entry.offset_bytes = 0;
-    entry.hash.current = new PrefixHash();
+    entry.hash.current = entry.hash.fresh();
     entry.stale = entry.made;
     entry.updated_ns = this.#m.clock.wall_ns();
   }
@@ -223,7 +226,7 @@ export class IngestLedger {
     const times = { started_ns: now_ns, updated_ns: now_ns };
     const fresh = { ref, directory, offset_bytes: 0, total_bytes, ...times };
     const record = new Entry(this.#m, fresh, false);
-    record.hash.current = new PrefixHash();
+    record.hash.current = record.hash.fresh();
     this.#records.set(ref, record);
     return record;
   }
@@ -272,6 +275,13 @@ class Entry implements IngestRecord {
     this.total_bytes = found.total_bytes;
     this.made = is_made;
     this.hash = new RunningHash(modules);
+  }
+
+  /** The running hash answers for the digest that is named. */
+  follow(): void {
+    if (this.named === '') return;
+    this.hash.follow(algorithmOf(this.named));
+    if (this.offset_bytes === 0) this.hash.current ??= this.hash.fresh();
   }
 
   get data(): string {

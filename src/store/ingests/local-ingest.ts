@@ -5,14 +5,15 @@ import { missing } from '../blobs/blob-catalog.ts';
 import type { BlobInfo, Ingest, IngestStatus, StagedBlob } from '../blob-store.ts';
 import { fileError } from '../disk/file-errors.ts';
 import { isSameFile, writeAt } from '../disk/files.ts';
-import { PrefixHash } from '../disk/prefix-hash.ts';
+import type { SyncTurn } from '../disk/sync-lane.ts';
 import { type GivenPrefix, LocalStaged } from '../staging/staged-blob.ts';
 import { makeIngest, writeTotal, writeUpdated } from './ingest-files.ts';
 import { commitIngest, type CommitWant } from './ingest-commit.ts';
 import type { IngestLedger, IngestRecord, LedgerModules } from './ingest-ledger.ts';
-import { copyPrefix } from './prefix-copy.ts';
+import { useCopy } from './prefix-copy.ts';
 import { ingestGone } from './running-hash.ts';
 import { WholeIngest } from './whole-ingest.ts';
+import { WriteBehind } from './write-behind.ts';
 
 export type IngestModules = LedgerModules & { readonly ledger: IngestLedger };
 
@@ -26,7 +27,7 @@ export class LocalIngest implements Ingest {
   readonly #record: IngestRecord;
   readonly #whole: WholeIngest;
   /** The file at `record.data`, once it is open. */
-  #fd: number | undefined;
+  #file: WriteBehind | undefined;
   #closed = false;
   /** Its bytes are of this writer: if they are wrong, its commit shall hear it. */
   #has_written = false;
@@ -46,8 +47,8 @@ export class LocalIngest implements Ingest {
     signal.throwIfAborted();
     const record = this.#live();
     if (record.held !== undefined) return;
-    const isIdle = this.#fd !== undefined && record.hash.covers(record);
-    if (isIdle && (this.#has_written || !this.#isComplete())) return;
+    const isIdle = this.#file !== undefined && record.hash.covers(record);
+    if (isIdle && (this.#has_written || !this.#whole.isComplete())) return;
     const aborted = Promise.withResolvers<never>();
     const onAbort = (): void => aborted.reject(signal.reason as Error);
     signal.addEventListener('abort', onAbort, { once: true });
@@ -86,6 +87,7 @@ export class LocalIngest implements Ingest {
       this.#m.metrics.ingested.inc({}, bytes.length);
       this.#hashOn();
       await this.#complete('written');
+      await this.#forceBehind(bytes.length);
     });
   }
 
@@ -115,8 +117,8 @@ export class LocalIngest implements Ingest {
         bytes = given.bytes;
         // The descriptor comes first and nothing is opened after the rename: whatever fails, descriptor and name stay one file.
         if (move) this.#replaceData(record, given);
-        else await this.#takeCopy(record, given);
-        this.#m.ledger.found(record, bytes, given.hash ?? new PrefixHash());
+        else await useCopy(this.#m, given, (copy) => this.#replaceData(record, copy));
+        this.#m.ledger.found(record, bytes, given.hash ?? record.hash.fresh());
       });
       await this.#cut(bytes);
       this.#hashOn();
@@ -144,17 +146,17 @@ export class LocalIngest implements Ingest {
     if (this.#closed) return;
     this.#closed = true;
     const record = this.#record;
-    await record.serial.run(() => {
+    await record.serial.run(async () => {
+      await this.#file?.settled().catch(() => record.gone || this.#m.ledger.startAnew(record));
       this.#closeFile();
       this.#m.ledger.release(record);
-      return Promise.resolve();
     });
   }
 
   /** The file of the ref's bytes, open; what does not count any more is cut off. */
   async #open(): Promise<number> {
     const record = this.#live();
-    if (this.#fd !== undefined) return this.#fd;
+    if (this.#file !== undefined) return this.#file.fd;
     const { files, ledger } = this.#m;
     await this.#make(record);
     const flags = constants.O_RDWR | constants.O_CREAT;
@@ -164,7 +166,7 @@ export class LocalIngest implements Ingest {
     } catch (error) {
       throw fileError(error, 'write', record.data);
     }
-    this.#fd = fd;
+    this.#file = new WriteBehind(this.#m, fd, record.data);
     this.#live();
     if (record.held !== undefined) return fd;
     const { size_bytes } = files.identityNow(fd);
@@ -185,17 +187,6 @@ export class LocalIngest implements Ingest {
     }
   }
 
-  async #takeCopy(record: IngestRecord, given: GivenPrefix): Promise<void> {
-    const copy = await copyPrefix(this.#m, given);
-    try {
-      this.#replaceData(record, copy);
-    } catch (error) {
-      await this.#m.files.close(copy.fd);
-      await this.#m.files.remove(copy.path);
-      throw error;
-    }
-  }
-
   /** Synchronous from the check to the rename. */
   #replaceData(record: IngestRecord, { fd, path }: Pick<GivenPrefix, 'fd' | 'path'>): void {
     const { files } = this.#m;
@@ -209,7 +200,7 @@ export class LocalIngest implements Ingest {
       throw fileError(error, 'write', record.data);
     }
     this.#closeFile();
-    this.#fd = fd;
+    this.#file = new WriteBehind(this.#m, fd, record.data);
   }
 
   /** Writes and hashes side by side. A failed write leaves file and hash as they were before, or the ingest starts anew. */
@@ -233,7 +224,7 @@ export class LocalIngest implements Ingest {
   async #cut(size_bytes: number): Promise<void> {
     const record = this.#record;
     try {
-      if (this.#fd !== undefined) await this.#m.files.truncate(this.#fd, size_bytes);
+      if (this.#file !== undefined) await this.#m.files.truncate(this.#file.fd, size_bytes);
     } catch (error) {
       this.#m.ledger.drop(record);
       throw fileError(error, 'write', record.data);
@@ -244,16 +235,11 @@ export class LocalIngest implements Ingest {
     const record = this.#live();
     this.#m.ledger.startAnew(record);
     if (!record.made) return;
-    if (this.#fd === undefined) await this.#open();
+    if (this.#file === undefined) await this.#open();
     else {
       await this.#cut(0);
-      this.#m.ledger.found(record, 0, new PrefixHash());
+      this.#m.ledger.found(record, 0, record.hash.fresh());
     }
-  }
-
-  #isComplete(): boolean {
-    const { total_bytes, offset_bytes, held } = this.#record;
-    return held === undefined && total_bytes > 0 && offset_bytes === total_bytes;
   }
 
   /**
@@ -262,22 +248,36 @@ export class LocalIngest implements Ingest {
    */
   async #complete(how: 'written' | 'resumed'): Promise<void> {
     const record = this.#live();
-    if (!this.#isComplete()) return;
+    if (!this.#whole.isComplete()) return;
     await record.hash.catchUp(record);
     const digest = await this.#whole.digest(record.named);
     if (record.named !== '' && digest !== record.named) {
       if (how === 'resumed' && !this.#has_written) await this.#empty();
       return;
     }
-    await this.#publish(digest);
+    await this.#publish(digest, 'in turn');
   }
 
-  /** For a commit of bytes whose total nobody had said: as in containerd's own store, the commit itself makes them durable. */
+  /** Nothing tells this writer's last byte from its others: what it writes goes to the disk as it comes, for its commit to find little to do. */
+  async #forceBehind(bytes: number): Promise<void> {
+    const record = this.#record;
+    if (record.total_bytes > 0 || record.held !== undefined) return;
+    try {
+      await this.#file?.wrote(bytes);
+    } catch (error) {
+      await this.#loseBytes(error);
+    }
+  }
+
+  /**
+   * For a commit of bytes whose end nobody had said: the commit itself makes them durable. containerd 2 warns its own store before the transaction (`Sync`), and a
+   * proxy never: a STAT within it is all that comes between. To publish at each pause would help nobody, as a commit follows its last WRITE at once.
+   */
   async #publishNow(record: IngestRecord, expected: Digest | ''): Promise<Digest> {
     await this.#open();
     await record.hash.catchUp(record);
     const digest = await this.#whole.digest(expected);
-    if (expected === '' || digest === expected) await this.#publish(digest);
+    if (expected === '' || digest === expected) await this.#publish(digest, 'now');
     return digest;
   }
 
@@ -290,11 +290,12 @@ export class LocalIngest implements Ingest {
     return typeof entry === 'string' ? entry : entry.digest;
   }
 
-  async #publish(digest: Digest): Promise<void> {
+  async #publish(digest: Digest, turn: SyncTurn): Promise<void> {
     const record = this.#live();
     const fd = await this.#open();
     try {
-      const entry = await this.#whole.publish(fd, digest);
+      await this.#file?.settled();
+      const entry = await this.#whole.publish(fd, digest, turn);
       this.#live();
       this.#m.ledger.hold(record, entry);
       // The descriptor may be the blob's by now, and is closed before anybody can write to it.
@@ -304,10 +305,15 @@ export class LocalIngest implements Ingest {
       // It could be moved and not moved back: what lies under `blobs/` is never written to.
       if (!isOurs) this.#closeFile();
       if (isOurs && this.#whole.keepsBytesAfter(error)) throw error;
-      this.#m.logger.error({ err: error, ref: this.ref }, 'ingest not published; check the disk');
-      if (!record.gone) await this.#empty();
-      throw error;
+      await this.#loseBytes(error);
     }
+  }
+
+  /** After a failed force nobody knows what is on the disk: the ingest starts anew, and its writer hears why. */
+  async #loseBytes(error: unknown): Promise<never> {
+    this.#m.logger.error({ err: error, ref: this.ref }, 'ingest starts anew; check the disk');
+    if (!this.#record.gone) await this.#empty();
+    throw error;
   }
 
   /** Hashes in the background what was written while the hash was still behind. Failures show at `ready` and commit. */
@@ -321,13 +327,13 @@ export class LocalIngest implements Ingest {
 
   /** Nobody waits for it: closing frees the blocks of a removed file, which takes a while. */
   #closeFile(): void {
-    const fd = this.#fd;
+    const file = this.#file;
     const record = this.#record;
     const { files, chores } = this.#m;
-    this.#fd = undefined;
-    if (fd === undefined) return;
+    this.#file = undefined;
+    if (file === undefined) return;
     chores.start('ingest not closed', async () => {
-      await files.close(fd);
+      await file.close();
       // Only a display time; the file's own mtime says nearly the same.
       if (!record.gone && record.held === undefined) {
         const { updated_ns } = record.status();

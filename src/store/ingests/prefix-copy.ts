@@ -28,6 +28,22 @@ export async function copyPrefix(
   }
 }
 
+/** As `copyPrefix`, for `use` to take over; what it does not take is removed again, and its failure passed on. */
+export async function useCopy(
+  modules: { files: Files; layout: StoreLayout },
+  given: Pick<GivenPrefix, 'fd' | 'path' | 'bytes'>,
+  use: (copy: { readonly fd: number; readonly path: string }) => void,
+): Promise<void> {
+  const copy = await copyPrefix(modules, given);
+  try {
+    use(copy);
+  } catch (error) {
+    await modules.files.close(copy.fd);
+    await modules.files.remove(copy.path);
+    throw error;
+  }
+}
+
 async function cloned(files: Files, from: string, to: string): Promise<boolean> {
   try {
     await files.clone(from, to);

@@ -1,4 +1,5 @@
 import { DaemonError } from '../../base/errors.ts';
+import type { DigestAlgorithm } from '../../oci/digest.ts';
 import { breathe, type Files, readAt } from '../disk/files.ts';
 import { HASH_SLICE_BYTES, PrefixHash } from '../disk/prefix-hash.ts';
 import type { StoreMetrics } from '../metrics.ts';
@@ -17,6 +18,7 @@ export class RunningHash {
   readonly #metrics: StoreMetrics;
   #hash: PrefixHash | undefined;
   #catching: Promise<void> | undefined;
+  #also: DigestAlgorithm = 'sha256';
 
   constructor(modules: { files: Files; metrics: StoreMetrics }) {
     this.#files = modules.files;
@@ -30,6 +32,17 @@ export class RunningHash {
 
   set current(hash: PrefixHash | undefined) {
     this.#hash = hash;
+  }
+
+  /** From the first byte on it shall show the digest in this algorithm too. What was hashed without it is given up. */
+  follow(also: DigestAlgorithm): void {
+    this.#also = also;
+    if (this.#hash?.digestIn(also) === undefined) this.#hash = undefined;
+  }
+
+  /** A hash of no bytes, in the algorithms that are followed. */
+  fresh(): PrefixHash {
+    return new PrefixHash(this.#also);
   }
 
   /** It covers all bytes, and nothing else works on it. */
@@ -53,7 +66,7 @@ export class RunningHash {
   }
 
   async #rebuild(ingest: Growing): Promise<void> {
-    const hash = (this.#hash ??= new PrefixHash());
+    const hash = (this.#hash ??= this.fresh());
     // Another hash means truncated or replaced: what the descriptor shows is history.
     const isCurrent = (): boolean => this.#hash === hash && !ingest.gone;
     const fd = await this.#files.open(ingest.data, 'r');

@@ -279,6 +279,7 @@ export class LocalStaged implements StagedBlob {
       pieces: this.#digests,
       isWanted: () => true,
       heals: true,
+      turn: 'in turn',
     });
     const entry = published ?? missing(digest);
     catalog.unpin(entry);
