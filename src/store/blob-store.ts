@@ -86,7 +86,10 @@ export interface IngestArea {
   status(ref: string): IngestStatus | undefined;
   /** Memory. */
   statuses(): Iterable<IngestStatus>;
-  /** Removes the ingest; unknown ref = success. An open writer of it fails with `not_found` at its next call. */
+  /**
+   * Removes the ingest; unknown ref = success. An open writer of it fails with `not_found` at its next call. A published blob that only this ingest held goes
+   * to the cache right after. Only for calls of containerd.
+   */
   abort(ref: string): Promise<void>;
 }
 

@@ -10,7 +10,7 @@ import { type Files, systemFiles } from '../../src/store/disk/files.ts';
 import type { LocalStore } from '../../src/store/local-store.ts';
 import { commitBytes } from '../contract/blob-store-suite.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
-import { content, StoreRoom } from './store-room.ts';
+import { content, StoreRoom, writePieces } from './store-room.ts';
 
 const cachePath = (room: StoreRoom, digest: Digest): string =>
   join(room.config.work_directory, 'cache', 'sha256', hexOf(digest));
@@ -19,6 +19,21 @@ async function demoted(store: LocalStore, seed: number): Promise<Digest> {
   const digest = await commitBytes(store, content(1000, seed));
   await store.delete(digest);
   return digest;
+}
+
+/** A blob that containerd wrote whole and then gave up. */
+async function abandoned(
+  store: LocalStore,
+  before: () => Promise<void> = () => Promise.resolve(),
+): Promise<Digest> {
+  const bytes = content(1000);
+  const ingest = await store.ingest('ref', { total_bytes: bytes.length });
+  await ingest.write(bytes);
+  await ingest[Symbol.asyncDispose]();
+  await store.settled();
+  await before();
+  await store.abort('ref');
+  return digestOf(bytes);
 }
 
 describe('the cache', () => {
@@ -52,6 +67,67 @@ describe('the cache', () => {
     assert.deepEqual([...store.list()], []);
     assert.equal(store.info(a), undefined);
     assert.notEqual(store.cached(a), undefined);
+  });
+
+  it('gets a published blob at once when its ingest is aborted, and not within the call', async (t) => {
+    const clock = new FakeClock();
+    const room = await StoreRoom.make(t, {}, { clock });
+    await using store = await room.open();
+    const digest = await abandoned(store);
+    assert.notEqual(store.info(digest), undefined);
+    await store.settled();
+    assert.equal(store.info(digest), undefined);
+    assert.notEqual(store.cached(digest), undefined);
+    assert.deepEqual(fs.readdirSync(room.content('blobs', 'sha256')), []);
+    // It comes back verified, as from anywhere in the cache.
+    assert.equal(await store.restore(digest), true);
+  });
+
+  it('never gets a blob that somebody takes up in the moment after the abort', async (t) => {
+    const room = await StoreRoom.make(t);
+    await using store = await room.open();
+    const digest = digestOf(content(1000));
+    await using staged = await store.stage(digest, 1000);
+    await abandoned(store, () => writePieces(staged, content(1000)));
+    await staged.publish();
+    await store.settled();
+    assert.notEqual(store.adopt(digest), undefined, 'peers brought it meanwhile');
+    await store.delete(digest);
+
+    await abandoned(store);
+    assert.notEqual(store.adopt(digest), undefined, 'what containerd asks for is its own');
+    await store.settled();
+    assert.deepEqual(
+      [...store.list()].map((info) => info.digest),
+      [digest],
+    );
+    await store.delete(digest);
+
+    await abandoned(store);
+    await using other = await store.ingest('other', { total_bytes: 1000 });
+    await other.adopt(digest);
+    await store.settled();
+    await other.commit({ size_bytes: 1000, expected: digest, labels: {} });
+    assert.deepEqual(
+      [...store.list()].map((info) => info.digest),
+      [digest],
+    );
+    await store.delete(digest);
+  });
+
+  it('gets a published blob only when the last of its ingests is aborted', async (t) => {
+    const room = await StoreRoom.make(t);
+    await using store = await room.open();
+    const digest = await abandoned(store, async () => {
+      const other = await store.ingest('other', { total_bytes: 1000 });
+      await other.adopt(digestOf(content(1000)));
+      await other[Symbol.asyncDispose]();
+    });
+    await store.settled();
+    assert.notEqual(store.info(digest), undefined);
+    await store.abort('other');
+    await store.settled();
+    assert.notEqual(store.cached(digest), undefined);
   });
 
   it('that cannot be evicted fails nobody: the commit and the delete beside it succeed', async (t) => {

@@ -159,6 +159,11 @@ export class LocalCatalog implements BlobCatalog {
     }
   }
 
+  /** Memory. The ingest that held the blob was aborted; what nobody else has taken goes to the cache right after this call. Only for calls of containerd. */
+  abandon(entry: BlobEntry): void {
+    this.#m.cache.takeSoon(entry);
+  }
+
   /** Memory. The holder of a blob lets go. */
   unpin(entry: BlobEntry): void {
     entry.pins -= 1;
@@ -193,12 +198,17 @@ export class LocalCatalog implements BlobCatalog {
     const { digest } = file;
     const isWanted = (): boolean => options.isWanted() && this.intact(digest) === undefined;
     const placing = { fresh: true, isWanted, turn: options.turn };
-    if (isWanted() && (await this.#m.publication.place(file, placing))) {
-      return this.#enter(file, options);
+    // Once more when what was in its place has left `blobs/` meanwhile.
+    while (options.isWanted()) {
+      const present = this.intact(digest);
+      if (present !== undefined) {
+        present.pins += 1;
+        present.kept_until_ms = this.#m.clock.now_ms() + ARRIVAL_KEEP_MS;
+        return present;
+      }
+      if (await this.#m.publication.place(file, placing)) return this.#enter(file, options);
     }
-    const present = options.isWanted() ? this.intact(digest) : undefined;
-    if (present !== undefined) present.pins += 1;
-    return present;
+    return undefined;
   }
 
   #enter({ digest, size_bytes }: WholeFile, { pieces, heals }: Publishing): BlobEntry {

@@ -37,7 +37,8 @@ type Modules = {
 
 /**
  * The way out of `blobs/` and back. Everything there is containerd's, whoever runs its store today, so a file leaves only while containerd
- * itself calls us (which proves that it does not use its own store at this moment), and comes back only verified.
+ * itself calls us (which proves that it does not use its own store at this moment), and comes back only verified. Never by our own clock: containerd may
+ * have been restarted on its own store seconds ago, whose `Info` says yes to any file under `blobs/`, so that it owns a published blob without a word to us.
  */
 export class CacheFolder {
   readonly #m: Modules;
@@ -68,18 +69,35 @@ export class CacheFolder {
     budget.enforce();
   }
 
+  /**
+   * In the event loop's turn after a call of containerd, so that its transaction does not wait: a published blob that it has just given up. Whoever takes it
+   * up in between (an `Info`, another ingest, a new publication) keeps it.
+   */
+  takeSoon(entry: BlobEntry): void {
+    if (entry.state !== 'published' || entry.pins > 0) return;
+    entry.kept_until_ms = -Infinity;
+    this.#m.chores.start('abandoned blob not moved', async () => {
+      await breathe();
+      if (this.#isLeft(entry)) this.take(entry);
+    });
+  }
+
   /** Within a call of containerd: published blobs that it did not ask for in time go to the cache. Bounded. */
   sweep(): void {
-    const { index, clock } = this.#m;
+    const { index } = this.#m;
     if (index.published_count === 0) return;
-    const now_ms = clock.now_ms();
     let swept = 0;
     for (const entry of index.published()) {
       if (swept >= SWEEP_MAX) return;
-      if (entry.pins > 0 || entry.kept_until_ms > now_ms) continue;
+      if (!this.#isLeft(entry)) continue;
       this.take(entry);
       swept += 1;
     }
+  }
+
+  /** Published, and nobody waits for it any more. */
+  #isLeft({ state, gone, pins, kept_until_ms }: BlobEntry): boolean {
+    return state === 'published' && !gone && pins === 0 && kept_until_ms <= this.#m.clock.now_ms();
   }
 
   /**

@@ -31,8 +31,11 @@ export class LocalIngests implements IngestArea {
 
   abort(ref: string): Promise<void> {
     return new Promise((resolve) => {
-      const record = this.#m.ledger.get(ref);
-      if (record !== undefined) this.#m.ledger.drop(record);
+      const { ledger, catalog } = this.#m;
+      const record = ledger.get(ref);
+      const held = record?.held;
+      if (record !== undefined) ledger.drop(record);
+      if (held !== undefined) catalog.abandon(held);
       resolve();
     });
   }
