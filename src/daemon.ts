@@ -257,7 +257,6 @@ export class Daemon implements AsyncDisposable {
       await LocalStore.open(
         { clock, logger, register: this.#register },
         storeConfig({ ...given, ...(work_directory !== '' && { work_directory }) }),
-        { signal: this.#stop.signal },
       ),
     );
   }
@@ -306,6 +305,8 @@ export class Daemon implements AsyncDisposable {
     const heal = ({ digest, size_bytes }: LostBlob): void => this.#heal(pulls, digest, size_bytes);
     this.#parts.defer(store.onLost(heal));
     await this.#modules.clock.sleep(SWARM_DELAY_MS, { signal });
+    // Peers hear of all blobs at once, and not of one after another.
+    await store.scanned({ signal });
     await this.#swarm.run(signal, () => {
       for (const lost of store.lost()) heal(lost);
       for (const { digest } of pulls.status()) pulls.sourcesChanged(digest);

@@ -117,13 +117,13 @@ function blobMethods({ modules: { catalog }, codec }: Parts): readonly Entry[] {
   ];
 }
 
-function* listed(
+async function* listed(
   catalog: Pick<BlobCatalog, 'list'>,
   filters: readonly string[],
-): Generator<{ info: InfoMessage[] }> {
+): AsyncGenerator<{ info: InfoMessage[] }> {
   const passes = parseFilters(filters);
   let chunk: InfoMessage[] = [];
-  for (const info of catalog.list()) {
+  for (const info of await catalog.list()) {
     if (!passes(infoFields(info))) continue;
     chunk.push(toInfoMessage(info));
     if (chunk.length < LIST_CHUNK) continue;

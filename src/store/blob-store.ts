@@ -47,8 +47,11 @@ export interface BlobCatalog {
    * has put under `blobs/` meanwhile is taken in. Only for calls of containerd.
    */
   adopt(digest: Digest): BlobInfo | undefined;
-  /** Memory. Owned blobs only, those that are lost too: containerd's GC deletes whatever it sees here and does not know. Only for calls of containerd. */
-  list(): Iterable<BlobInfo>;
+  /**
+   * Memory, once all blobs found at start are known. Owned blobs only, those that are lost too: containerd's GC deletes whatever it sees here and does
+   * not know. Only for calls of containerd.
+   */
+  list(): Promise<Iterable<BlobInfo>>;
   /** Sets the labels wholly (`replace`) or key by key; an empty value removes a key. `not_found`. */
   update(
     digest: Digest,

@@ -8,7 +8,7 @@ import { BlobCheck, type CheckedBlob } from './blobs/blob-check.ts';
 import { BlobIndex, type SharedEvent } from './blobs/blob-index.ts';
 import { BlobReaders } from './blobs/blob-readers.ts';
 import { BlobRemoval } from './blobs/blob-removal.ts';
-import { scanBlobs } from './blobs/blob-scan.ts';
+import { BlobScan } from './blobs/blob-scan.ts';
 import type { BlobInfo, BlobReader, BlobStore, IngestStatus, LostBlob } from './blob-store.ts';
 import { CacheBudget } from './blobs/cache-budget.ts';
 import { CacheFolder } from './blobs/cache-folder.ts';
@@ -41,11 +41,14 @@ export type StoreModules = {
   readonly free?: FreeBytes;
   /** For tests: the operating system's files by default. */
   readonly files?: Files;
+  /** For tests: how many files the scan at start looks at before calls are answered. */
+  readonly scan_slice_files?: number;
 };
 
 /**
  * The store on disk, in containerd's own layout and directory, so that containerd's built-in store and this one can take
- * turns and lose nothing. `open` scans by `stat` alone; `run` does what needs reading, in the background.
+ * turns and lose nothing. Open means it serves: what lies there is found in the background by `stat`, and at once when it is asked for;
+ * `run` also does what needs reading.
  */
 export class LocalStore implements BlobStore, AsyncDisposable {
   readonly #parts: Parts;
@@ -58,11 +61,7 @@ export class LocalStore implements BlobStore, AsyncDisposable {
    * Opens the store and takes its lock. `failed_precondition`: another daemon has it, the content directory is missing, or the
    * directories lie on different file systems, or a newer version has written the state. `permission_denied`: one of them cannot be written.
    */
-  static async open(
-    modules: StoreModules,
-    config: StoreConfig,
-    { signal }: { signal: AbortSignal },
-  ): Promise<LocalStore> {
+  static async open(modules: StoreModules, config: StoreConfig): Promise<LocalStore> {
     const layout = StoreLayout.prepare(config);
     await using cleanup = new AsyncDisposableStack();
     cleanup.use(StoreLock.take(config.state_directory));
@@ -72,7 +71,7 @@ export class LocalStore implements BlobStore, AsyncDisposable {
       cleanup.use(StoreLock.take(config.work_directory));
     }
     const stale = layout.renewStaging();
-    const parts = await assemble({ ...modules, layout, signal }, config);
+    const parts = assemble({ ...modules, layout }, config);
     cleanup.defer(() => close(parts));
     for (const path of stale) {
       parts.chores.start('old staging not removed', () => parts.files.remove(path));
@@ -82,16 +81,20 @@ export class LocalStore implements BlobStore, AsyncDisposable {
     return new LocalStore({ ...parts, locks: cleanup.move() });
   }
 
-  /** Background work until the signal fires: free space, running hashes of found ingests, missing piece lists. Rejects only on a fault. */
+  /** Background work until the signal fires: the scan, free space, running hashes of found ingests, missing piece lists. Rejects only on a fault. */
   async run({ signal }: { signal: AbortSignal }): Promise<void> {
-    const { ingests, backfill, disk, budget, index } = this.#parts;
+    const { ingests, backfill, disk, budget, index, scan } = this.#parts;
     const look = (): void => {
       budget.enforce();
       index.setSharing(!disk.low);
     };
     try {
-      const watch = disk.watch(look, signal);
-      await Promise.all([watch, ingests.rehash(signal), backfill.run(signal)]);
+      const reading = async (): Promise<void> => {
+        await scan.ended(signal);
+        look();
+        await Promise.all([ingests.rehash(signal), backfill.run(signal)]);
+      };
+      await Promise.all([disk.watch(look, signal), reading()]);
     } catch (error) {
       if (!signal.aborted) throw error;
     }
@@ -100,6 +103,11 @@ export class LocalStore implements BlobStore, AsyncDisposable {
   /** Whether containerd uses this store, as far as the daemon knows. While it does not, nothing under `blobs/` is added or moved. */
   setWired(wired: boolean): void {
     this.#parts.publication.wired = wired;
+  }
+
+  /** Resolves when every blob found at start is known: until then `usage` and `shared` speak of those known so far. Begins the scan, as `run` and `list` do. */
+  scanned({ signal }: { signal: AbortSignal }): Promise<void> {
+    return this.#parts.scan.ended(signal);
   }
 
   /** Memory. How much is here, for people; walks all blobs. */
@@ -127,8 +135,9 @@ export class LocalStore implements BlobStore, AsyncDisposable {
   }
 
   /** Resolves when every blob here now has its piece list or was found damaged, given that `run` runs. */
-  listed(): Promise<void> {
-    return this.#parts.backfill.idle();
+  async listed(): Promise<void> {
+    await this.#parts.scan.ended();
+    await this.#parts.backfill.idle();
   }
 
   /** Resolves when the small file work that nobody waits for is done for the moment. */
@@ -168,7 +177,7 @@ export class LocalStore implements BlobStore, AsyncDisposable {
   adopt(digest: Digest): BlobInfo | undefined {
     return this.#parts.catalog.adopt(digest);
   }
-  list(): Iterable<BlobInfo> {
+  list(): Promise<Iterable<BlobInfo>> {
     return this.#parts.catalog.list();
   }
   update(digest: Digest, labels: Labels, mode: 'replace' | 'merge'): Promise<BlobInfo> {
@@ -224,16 +233,17 @@ export class LocalStore implements BlobStore, AsyncDisposable {
   }
 }
 
-type Parts = Awaited<ReturnType<typeof assemble>> & { readonly locks: AsyncDisposableStack };
+type Parts = ReturnType<typeof assemble> & { readonly locks: AsyncDisposableStack };
 
-async function assemble(
-  modules: StoreModules & { layout: StoreLayout; signal: AbortSignal },
-  config: StoreConfig,
-) {
+function assemble(modules: StoreModules & { layout: StoreLayout }, config: StoreConfig) {
   const { clock, layout, free, register, files = systemFiles } = modules;
   const logger = modules.logger.child({ room: 'store' });
   const index = new BlobIndex({ logger });
-  await scanBlobs({ layout, index, logger }, modules.signal);
+  const found = (digest: Digest): void => backfill.enqueue(digest);
+  const scan = new BlobScan(
+    { layout, index, clock, logger, found },
+    { slice_files: modules.scan_slice_files },
+  );
   const lost = new LostBlobs({ files: layout.lost, logger });
   const metrics = createStoreMetrics(register, {
     blobs: () => ({
@@ -251,8 +261,6 @@ async function assemble(
   const chores = new Chores({ logger });
   const readers = new BlobReaders({ files, pathsOf }, config);
   const lists = new PieceLists({ files: layout.pieces, pathsOf });
-  // containerd's own store may have brought some back.
-  for (const { digest } of [...lost.all()]) if (index.get(digest)) lost.clear(digest);
   const quarantine = new Quarantine({ layout, logger });
   const disk = new Disk(
     { clock, logger, free },
@@ -265,21 +273,23 @@ async function assemble(
   const removal = new BlobRemoval({ ...shared, publication, quarantine });
   const budget = new CacheBudget({ ...shared, removal, disk }, config);
   const cache = new CacheFolder({ ...shared, removal, budget, publication });
-  cache.takeMarked(config);
-  const found = (digest: Digest): void => backfill.enqueue(digest);
-  const catalog = new LocalCatalog({ ...shared, removal, cache, publication, found });
+  const catalog = new LocalCatalog({ ...shared, removal, cache, publication, found, scan });
   const check = new BlobCheck({ ...shared, catalog, removal });
   const backfill = new ListBackfill({ ...shared, removal }, config);
   const pieces = new SharedPieces({ ...shared, removal }, found);
   const ingests = new LocalIngests({ ...ground, lane, catalog });
   const staging = new LocalStaging({ ...ground, catalog, disk }, config);
+  // containerd's own store may have brought some back.
+  for (const { digest } of [...lost.all()]) if (index.get(digest)) lost.clear(digest);
+  cache.takeMarked(config);
   return {
-    ...{ files, index, disk, chores, readers, lost, budget, publication },
+    ...{ files, index, scan, disk, chores, readers, lost, budget, publication },
     ...{ catalog, check, backfill, pieces, ingests, staging },
   };
 }
 
 async function close(parts: Omit<Parts, 'locks'>): Promise<void> {
+  await parts.scan.close();
   await parts.staging.closeAll();
   await parts.chores.finished();
   await parts.readers.closeAll();

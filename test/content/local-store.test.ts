@@ -39,7 +39,7 @@ async function openStore(root: string): Promise<LocalStore> {
     logger: new MemoryLogger(),
     register: new MemoryRegister(),
   };
-  return LocalStore.open(modules, config, { signal: new AbortController().signal });
+  return LocalStore.open(modules, config);
 }
 
 async function stage(store: LocalStore, pieces: number): Promise<StagedBlob> {

@@ -42,7 +42,6 @@ await using store = await LocalStore.open(
     disk_floor_bytes: 0,
     create_content_directory: true,
   }),
-  { signal: stopping.signal },
 );
 const table = contentService(
   {

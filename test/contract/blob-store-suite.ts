@@ -120,7 +120,7 @@ function commitCases(open: Open): void {
     await commitBytes(store, hello, { k: 'v' });
     const info = store.info(HELLO);
     assert.deepEqual([info?.size_bytes, info?.labels], [hello.length, { k: 'v' }]);
-    assert.deepEqual([...store.list()], [info]);
+    assert.deepEqual([...(await store.list())], [info]);
     assert.deepEqual([...store.statuses()], []);
     const bytes = await (await store.open(HELLO)).read(0, 100);
     assert.deepEqual(Buffer.from(bytes), hello);
@@ -155,7 +155,7 @@ function commitCases(open: Open): void {
     await ingest.write(hello);
     assert.equal((await ingest.commit({ ...want, expected: digest })).digest, digest);
     assert.deepEqual(
-      [...store.list()].map((info) => info.digest),
+      [...(await store.list())].map((info) => info.digest),
       [digest],
     );
     const bytes = await (await store.open(digest)).read(0, 100);
@@ -211,7 +211,7 @@ function commitCases(open: Open): void {
     await commitBytes(store, hello);
     await store.delete(HELLO);
     await commitBytes(store, hello);
-    assert.equal([...store.list()].length, 1);
+    assert.equal([...(await store.list())].length, 1);
   });
 
   it('adopts a cache blob that was brought back into an ingest and commits it as owned', async (t) => {
@@ -224,9 +224,9 @@ function commitCases(open: Open): void {
     await ingest.adopt(HELLO);
     assert.equal(ingest.status().offset_bytes, hello.length);
     assert.equal(ingest.digest(), HELLO);
-    assert.deepEqual([...store.list()], []);
+    assert.deepEqual([...(await store.list())], []);
     assert.equal((await ingest.commit(want)).digest, HELLO);
-    assert.equal([...store.list()].length, 1);
+    assert.equal([...(await store.list())].length, 1);
     assert.equal(store.status('r'), undefined);
     await using again = await store.ingest('r', { total_bytes: hello.length });
     await again.adopt(HELLO);
@@ -254,7 +254,7 @@ function blobCases(open: Open): void {
     await store.delete(HELLO);
     await commitBytes(store, hello, { a: '1' });
     await store.delete(HELLO);
-    assert.deepEqual([...store.list()], []);
+    assert.deepEqual([...(await store.list())], []);
     assert.equal(store.info(HELLO), undefined);
     assert.equal(store.adopt(HELLO), undefined);
     assert.equal(store.opened(HELLO), undefined);
@@ -264,9 +264,9 @@ function blobCases(open: Open): void {
     assert.equal(await store.restore(HELLO), true);
     assert.equal(await store.restore(HELLO), true);
     assert.deepEqual([store.info(HELLO)?.labels, store.cached(HELLO)], [{}, undefined]);
-    assert.deepEqual([...store.list()], []);
+    assert.deepEqual([...(await store.list())], []);
     assert.equal(store.adopt(HELLO)?.size_bytes, hello.length);
-    assert.equal([...store.list()].length, 1);
+    assert.equal([...(await store.list())].length, 1);
     assert.equal(await store.restore(EMPTY_SHA256), false);
   });
 
@@ -299,7 +299,7 @@ function stagingCases(open: Open): void {
     await writePieces(staged, bytes, [0, 0]);
     assert.equal(staged.prefix_bytes, bytes.length);
     assert.equal((await staged.publish()).size_bytes, bytes.length);
-    assert.deepEqual([...store.list()], []);
+    assert.deepEqual([...(await store.list())], []);
     assert.equal(store.adopt(digest)?.size_bytes, bytes.length);
     assert.deepEqual(
       Buffer.from(await store.readPiece(digest, 2)),

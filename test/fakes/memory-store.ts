@@ -78,8 +78,10 @@ export class MemoryStore implements BlobStore, AsyncDisposable {
     return info;
   }
 
-  list(): Iterable<BlobInfo> {
-    return [...this.blobs.values()].filter((b) => b.state === 'owned').map((b) => b.info);
+  list(): Promise<Iterable<BlobInfo>> {
+    return attempt(() =>
+      [...this.blobs.values()].filter((b) => b.state === 'owned').map((b) => b.info),
+    );
   }
 
   update(digest: Digest, labels: Labels, mode: 'replace' | 'merge'): Promise<BlobInfo> {

@@ -27,7 +27,7 @@ async function openStore(t: TestContext, clock: FakeClock): Promise<LocalStore> 
     disk_floor_bytes: 0,
   });
   const modules = { clock, logger: new MemoryLogger(), register: new MemoryRegister() };
-  return LocalStore.open(modules, config, { signal: t.signal });
+  return LocalStore.open(modules, config);
 }
 
 async function arrive(store: LocalStore): Promise<Digest> {
@@ -57,13 +57,13 @@ describe('a blob that came from peers, in a store that keeps no cache', () => {
     const running = store.run({ signal: stop.signal });
     const digest = await arrive(store);
     await clock.advance(ARRIVAL_KEEP_MS - 1);
-    assert.deepEqual([...store.list()], []);
+    assert.deepEqual([...(await store.list())], []);
     assert.notEqual(store.info(digest), undefined);
     await clock.advance(2 * ARRIVAL_KEEP_MS);
     await setImmediate();
     // containerd may run its own store in the directory by now, and have taken the blob: without a call of its nothing is moved.
     assert.notEqual(store.info(digest), undefined);
-    assert.deepEqual([...store.list()], []);
+    assert.deepEqual([...(await store.list())], []);
     assert.equal(store.info(digest), undefined);
     stop.abort();
     await running;

@@ -97,11 +97,11 @@ test("a lost blob is listed, so that containerd's collection can delete it when 
   rmSync(file);
   await store.check(DIGEST, limits);
   assert.deepEqual(
-    [...store.list()].map(({ digest, size_bytes }) => [digest, size_bytes]),
+    [...(await store.list())].map(({ digest, size_bytes }) => [digest, size_bytes]),
     [[DIGEST, bytes.length]],
   );
   await store.delete(DIGEST);
-  assert.deepEqual([lostOf(store), [...store.list()]], [[], []]);
+  assert.deepEqual([lostOf(store), [...(await store.list())]], [[], []]);
 });
 
 test('a lost blob that containerd has forgotten is missed no longer', async (t) => {

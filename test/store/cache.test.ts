@@ -40,6 +40,7 @@ describe('the cache', () => {
   it('loses the longest unused blob first when it outgrows its budget, and never an owned one', async (t) => {
     const room = await StoreRoom.make(t, { cache_max_bytes: 2500 });
     await using store = await room.open();
+    await store.scanned({ signal: t.signal });
     const owned = await commitBytes(store, content(5000, 9));
     const [a, b] = [await demoted(store, 1), await demoted(store, 2)];
     await store.readPiece(a, 0);
@@ -61,10 +62,10 @@ describe('the cache', () => {
     await using ingest = await store.ingest('ref', { total_bytes: 1000 });
     await ingest.adopt(a);
     await clock.advance(2 * ARRIVAL_KEEP_MS);
-    assert.deepEqual([...store.list()], []);
+    assert.deepEqual([...(await store.list())], []);
     assert.notEqual(store.info(a), undefined);
     await store.abort('ref');
-    assert.deepEqual([...store.list()], []);
+    assert.deepEqual([...(await store.list())], []);
     assert.equal(store.info(a), undefined);
     assert.notEqual(store.cached(a), undefined);
   });
@@ -141,6 +142,7 @@ describe('the cache', () => {
     };
     const room = await StoreRoom.make(t, { cache_max_bytes: 1500 }, { files });
     await using store = await room.open();
+    await store.scanned({ signal: t.signal });
     const a = await demoted(store, 1);
     stuck.add(cachePath(room, a));
     const b = await demoted(store, 2);
@@ -160,7 +162,7 @@ describe('the cache', () => {
     })();
     assert.deepEqual(fs.readdirSync(room.content('blobs', 'sha256')), []);
     await using store = await room.open();
-    assert.deepEqual([...store.list()], []);
+    assert.deepEqual([...(await store.list())], []);
     assert.equal(store.cached(digest)?.size_bytes, 1000);
     assert.equal(await store.restore(digest), true);
     assert.deepEqual(fs.readdirSync(room.content('blobs', 'sha256')), [hexOf(digest)]);
@@ -206,7 +208,7 @@ describe('the cache', () => {
       if (trusted) fs.writeFileSync(join(room.config.state_directory, 'closed'), 'absent');
       await using store = await room.open();
       assert.equal(store.cached(digest) !== undefined, trusted);
-      assert.equal([...store.list()].length, trusted ? 0 : 1);
+      assert.equal([...(await store.list())].length, trusted ? 0 : 1);
       assert.deepEqual(fs.readdirSync(marks), []);
     }
   });

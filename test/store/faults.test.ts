@@ -147,7 +147,7 @@ async function assertHonest(room: StoreRoom, store: LocalStore): Promise<void> {
     const path = join(directory, hex);
     assert.equal(digestOf(fs.readFileSync(path)), `sha256:${hex}`, 'a wrong file under blobs/');
   }
-  for (const { digest: listed, size_bytes } of store.list()) {
+  for (const { digest: listed, size_bytes } of await store.list()) {
     const found = await (await store.open(listed)).read(0, size_bytes);
     assert.equal(digestOf(found), listed, 'a wrong blob is listed');
   }
@@ -192,7 +192,7 @@ async function once(
     await assertHonest(room, store);
     // The next pull heals it, in the same process.
     assert.ok(await tried(scenario.pull(store, t.signal)), 'the ref is stuck');
-    assert.ok([...store.list()].some((info) => info.digest === scenario.digest));
+    assert.ok([...(await store.list())].some((info) => info.digest === scenario.digest));
     await assertHonest(room, store);
   }
   assert.deepEqual(openFiles(room), []);

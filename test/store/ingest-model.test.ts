@@ -95,7 +95,7 @@ class Pair {
     assert.equal(this.ingest.status().offset_bytes, this.model.length);
     assert.equal(this.ingest.digest(), digestOf(this.model));
     assert.deepEqual(
-      new Set([...this.store.list()].map((info) => info.digest)),
+      new Set([...(await this.store.list())].map((info) => info.digest)),
       new Set(this.committed.keys()),
     );
   }

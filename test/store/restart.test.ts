@@ -90,7 +90,7 @@ describe('a store opened on what is there', () => {
     fs.writeFileSync(room.content('blobs', 'sha256', hexOf(HELLO)), hello);
     await using store = await room.open();
     assert.deepEqual(
-      [...store.list()].map(({ digest, size_bytes }) => [digest, size_bytes]),
+      [...(await store.list())].map(({ digest, size_bytes }) => [digest, size_bytes]),
       [[HELLO, hello.length]],
     );
     assert.deepEqual([...store.statuses()], []);
@@ -214,7 +214,7 @@ describe('a store opened on what is there', () => {
     await using store = await room.open();
     assert.deepEqual(store.info(HELLO)?.labels, { a: '1' });
     assert.deepEqual(
-      [...store.list()].map((info) => info.digest),
+      [...(await store.list())].map((info) => info.digest),
       [HELLO],
     );
     await whileRunning(store, () => store.listed());
@@ -238,7 +238,7 @@ describe('a store opened on what is there', () => {
     assert.deepEqual(fs.readdirSync(staging), []);
     assert.equal(store.status('ref'), undefined);
     // It lies under blobs/: containerd may have taken it in the last moment, and deletes it otherwise.
-    assert.equal([...store.list()].length, 1);
+    assert.equal([...(await store.list())].length, 1);
     await store[Symbol.asyncDispose]();
     const left = fs.readdirSync(room.config.work_directory);
     assert.deepEqual(
@@ -285,7 +285,7 @@ describe('the background pass', () => {
     await staged.publish();
     assert.deepEqual([...store.lost()], []);
     assert.deepEqual(
-      [...store.list()].map((info) => info.digest),
+      [...(await store.list())].map((info) => info.digest),
       [digest],
     );
   });

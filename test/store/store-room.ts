@@ -22,7 +22,12 @@ export async function scratch(t: TestContext): Promise<string> {
   return dir;
 }
 
-type RoomModules = { clock?: Clock; free?: FreeBytes; files?: Files };
+type RoomModules = {
+  clock?: Clock;
+  free?: FreeBytes;
+  files?: Files;
+  scan_slice_files?: number;
+};
 
 /** Directories for a store, and stores opened on them one after another. */
 export class StoreRoom {
@@ -32,12 +37,14 @@ export class StoreRoom {
   readonly #clock: Clock;
   readonly #free: FreeBytes | undefined;
   readonly #files: Files | undefined;
+  readonly #slice_files: number | undefined;
 
   private constructor(config: StoreConfig, modules: RoomModules) {
     this.config = config;
     this.#clock = modules.clock ?? systemClock;
     this.#free = modules.free;
     this.#files = modules.files;
+    this.#slice_files = modules.scan_slice_files;
   }
 
   static async make(
@@ -65,9 +72,9 @@ export class StoreRoom {
       register: this.register,
       ...(this.#free && { free: this.#free }),
       ...(this.#files && { files: this.#files }),
+      ...(this.#slice_files && { scan_slice_files: this.#slice_files }),
     };
-    const { signal } = new AbortController();
-    return LocalStore.open(modules, { ...this.config, ...config }, { signal });
+    return LocalStore.open(modules, { ...this.config, ...config });
   }
 
   /** Path below the content directory. */

@@ -11,6 +11,7 @@ import type { SyncTurn } from '../disk/sync-lane.ts';
 import { type BlobEntry, type BlobIndex, infoOf, NO_LABELS } from './blob-index.ts';
 import type { BlobReaders } from './blob-readers.ts';
 import type { BlobRemoval } from './blob-removal.ts';
+import type { BlobScan } from './blob-scan.ts';
 import { ARRIVAL_KEEP_MS, type CacheFolder } from './cache-folder.ts';
 import { type Labels, updatedLabels } from './labels.ts';
 import type { LostBlobs } from './lost-blobs.ts';
@@ -19,6 +20,7 @@ import type { Publication, WholeFile } from './publication.ts';
 
 type Modules = {
   readonly index: BlobIndex;
+  readonly scan: Pick<BlobScan, 'ended'>;
   readonly readers: BlobReaders;
   readonly removal: BlobRemoval;
   readonly cache: CacheFolder;
@@ -76,7 +78,12 @@ export class LocalCatalog implements BlobCatalog {
     return entry && this.own(entry);
   }
 
-  *list(): Iterable<BlobInfo> {
+  async list(): Promise<Iterable<BlobInfo>> {
+    await this.#m.scan.ended();
+    return this.#listed();
+  }
+
+  *#listed(): Iterable<BlobInfo> {
     this.#m.cache.sweep();
     for (const entry of this.#m.index.entries()) {
       if (entry.state === 'owned') yield infoOf(entry);
@@ -146,6 +153,8 @@ export class LocalCatalog implements BlobCatalog {
    */
   async publish(file: WholeFile, options: Publishing): Promise<BlobEntry | undefined> {
     const { digest } = file;
+    // While its name is being forced to the disk the file lies under `blobs/` already.
+    this.#m.index.settle(digest);
     const before = this.#publishing.get(digest);
     const job = (async () => {
       await before?.catch(() => undefined);

@@ -34,7 +34,10 @@ export type SharedEvent = { readonly kind: 'added' | 'removed'; readonly digest:
 /** No labels; shared by all entries without any. */
 export const NO_LABELS: Labels = Object.freeze({});
 
-/** All committed blobs in memory: as many as there are files, some 300 bytes each. Knows no disk. */
+/**
+ * All committed blobs in memory: as many as there are files, some 300 bytes each. Knows no disk. While it is being filled, a blob that is asked for by its
+ * digest is looked for by whoever fills it; only counts, sums and walks speak of those known so far.
+ */
 export class BlobIndex {
   readonly #logger: Logger;
   readonly #entries = new Map<Digest, BlobEntry>();
@@ -45,6 +48,10 @@ export class BlobIndex {
   readonly #listeners = new Set<(event: SharedEvent) => void>();
   #cache_bytes = 0;
   #sharing = true;
+  /** Until all blobs are known. */
+  #look: ((digest: Digest) => BlobEntry | undefined) | undefined;
+  /** Digests that left, or are being published, before all blobs are known: what lies on the disk under them is not ours to find. As many as calls came meanwhile. */
+  readonly #settled = new Set<Digest>();
 
   constructor(modules: { logger: Logger }) {
     this.#logger = modules.logger;
@@ -66,8 +73,42 @@ export class BlobIndex {
     return this.#cache_bytes;
   }
 
+  /** False: it is being filled. */
+  get complete(): boolean {
+    return this.#look === undefined;
+  }
+
+  /** From now until `completed`, `look` finds (and adds) what is asked for and not known. */
+  fillFrom(look: (digest: Digest) => BlobEntry | undefined): void {
+    this.#look = look;
+  }
+
+  /** Every blob is known now. */
+  completed(): void {
+    this.#look = undefined;
+    this.#settled.clear();
+  }
+
   get(digest: Digest): BlobEntry | undefined {
+    const entry = this.#entries.get(digest);
+    if (entry !== undefined || this.#look === undefined) return entry;
+    return this.#settled.has(digest) ? undefined : this.#look(digest);
+  }
+
+  /** What is known of it already. */
+  peek(digest: Digest): BlobEntry | undefined {
     return this.#entries.get(digest);
+  }
+
+  /** True when what the disk has under that digest is decided: it has an entry, or has left, or is being published. */
+  knows(digest: Digest): boolean {
+    return this.#entries.has(digest) || this.#settled.has(digest);
+  }
+
+  /** From now on its entry, or that it has none, is changed by calls alone, and not by what lies on the disk. */
+  settle(digest: Digest): void {
+    this.get(digest);
+    if (!this.complete) this.#settled.add(digest);
   }
 
   entries(): Iterable<BlobEntry> {
@@ -97,6 +138,7 @@ export class BlobIndex {
   remove(entry: BlobEntry): void {
     if (this.#entries.get(entry.digest) !== entry) return;
     entry.gone = true;
+    if (!this.complete) this.#settled.add(entry.digest);
     this.setListed(entry, false);
     this.#leaveState(entry);
     this.#entries.delete(entry.digest);

@@ -32,9 +32,9 @@ export class CacheBudget {
     return this.#max_bytes > 0;
   }
 
-  /** After every blob that became cache, and after every look at the disk. Returns at once; never fails its caller. */
+  /** After every blob that became cache, and after every look at the disk. Does nothing until all blobs are known. Returns at once; never fails its caller. */
   enforce(): void {
-    if (this.#working || !this.#evictSome()) return;
+    if (!this.#m.index.complete || this.#working || !this.#evictSome()) return;
     this.#working = true;
     this.#m.chores.start('cache not brought within its budget', async () => {
       try {

@@ -32,8 +32,7 @@ export class ListBackfill {
   constructor(modules: Modules, config: { backfill_bytes_per_second: number }) {
     this.#m = modules;
     this.#bytes_per_second = config.backfill_bytes_per_second;
-    for (const { listed, digest } of modules.index.entries()) if (!listed) this.#queue.add(digest);
-    if (this.#queue.size === 0) this.#idle.resolve(undefined);
+    this.#idle.resolve(undefined);
   }
 
   /** Resolves when no blob is waiting for its list. */
