@@ -99,7 +99,7 @@ describe('the cache', () => {
     assert.notEqual(store.adopt(digest), undefined, 'what containerd asks for is its own');
     await store.settled();
     assert.deepEqual(
-      [...store.list()].map((info) => info.digest),
+      [...(await store.list())].map((info) => info.digest),
       [digest],
     );
     await store.delete(digest);
@@ -110,7 +110,7 @@ describe('the cache', () => {
     await store.settled();
     await other.commit({ size_bytes: 1000, expected: digest, labels: {} });
     assert.deepEqual(
-      [...store.list()].map((info) => info.digest),
+      [...(await store.list())].map((info) => info.digest),
       [digest],
     );
     await store.delete(digest);

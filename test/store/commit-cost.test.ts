@@ -44,7 +44,7 @@ describe('what a COMMIT costs', () => {
           NOTHING,
         );
         assert.deepEqual(
-          [...store.list()].map((info) => info.digest),
+          [...(await store.list())].map((info) => info.digest),
           [digest],
         );
       });
@@ -156,7 +156,7 @@ describe('a force to the disk that fails while a writer without a total writes',
         (error) => hasCode(error, 'internal') || hasCode(error, 'resource_exhausted'),
       );
       assert.equal(ingest.status().offset_bytes, 0);
-      assert.deepEqual([...store.list()], []);
+      assert.deepEqual([...(await store.list())], []);
       await ingest.write(bytes);
       const want = { size_bytes: 0, expected: digestOf(bytes), labels: {} };
       await ingest.commit(want);

@@ -115,12 +115,12 @@ export class BlobScan {
   /** The blob as the scan would find it, now. Two `stat` at most. */
   #look(digest: Digest): BlobEntry | undefined {
     const { layout } = this.#m;
-    const file = fileAt(layout.blob(digest));
+    const file = this.#fileAt(layout.blob(digest));
     if (file !== undefined) {
       this.#removeCopy(digest);
       return this.#own(digest, file);
     }
-    const copy = fileAt(layout.cached(digest));
+    const copy = this.#fileAt(layout.cached(digest));
     return copy && this.#keep(digest, copy);
   }
 
@@ -177,12 +177,26 @@ export class BlobScan {
           const digest = `${algorithm}:${name.name}`;
           if (!isDigest(digest)) continue;
           await this.#step();
-          const file = fileAt(`${path}/${name.name}`);
+          const file = this.#fileAt(`${path}/${name.name}`);
           if (file !== undefined) onFile(digest, file);
         }
       } finally {
         directory.closeSync();
       }
+    }
+  }
+
+  /** One file that cannot be looked at is no blob, and costs none of the others: a pull writes it anew. */
+  #fileAt(path: string): fs.Stats | undefined {
+    try {
+      const file = fs.statSync(path, { throwIfNoEntry: false });
+      return file?.isFile() === true ? file : undefined;
+    } catch (err) {
+      this.#m.logger.warn(
+        { err, path },
+        'file passed over, because it cannot be looked at; check the disk',
+      );
+      return undefined;
     }
   }
 
@@ -199,15 +213,6 @@ export class BlobScan {
     this.#stop.signal.throwIfAborted();
     this.#looked = 0;
     this.#slice_ends_ms = this.#m.clock.now_ms() + SLICE_MS;
-  }
-}
-
-function fileAt(path: string): fs.Stats | undefined {
-  try {
-    const file = fs.statSync(path, { throwIfNoEntry: false });
-    return file?.isFile() === true ? file : undefined;
-  } catch (error) {
-    throw fileError(error, 'read', path);
   }
 }
 
