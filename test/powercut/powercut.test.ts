@@ -11,7 +11,7 @@
  * 4 KiB, disks that lie about a flush, other file systems than this kernel's ext4 in its default mode, and memory that fails.
  *
  * `LAYERSWARM_POWERCUTS` = cuts over all lines (default 12, hundreds take about 4 s each), `LAYERSWARM_POWERCUT_LINES` = containerd
- * lines (default `1.7,2.1`), `LAYERSWARM_POWERCUT_SEED` = another order of steps and instants.
+ * lines (default `1.6,1.7,2.1`; `2.3` is built first), `LAYERSWARM_POWERCUT_SEED` = another order of steps and instants.
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
@@ -31,7 +31,7 @@ import { blobPromises } from './promises.ts';
 import { allOf, record } from './recording.ts';
 import type { CutImages, RecordingOptions } from './recording.ts';
 
-const LINES = ['1.6', '1.7', '2.1'] as const satisfies readonly ContainerdLine[];
+const LINES = ['1.6', '1.7', '2.1', '2.3'] as const satisfies readonly ContainerdLine[];
 const DEFAULT_CUTS = 12;
 /** Cuts of one recording; more cuts mean more lives. */
 const CUTS_PER_LIFE = 60;
@@ -49,7 +49,7 @@ const SHOWN = 5;
 
 const cuts = Number(process.env['LAYERSWARM_POWERCUTS'] ?? DEFAULT_CUTS);
 const seed = process.env['LAYERSWARM_POWERCUT_SEED'] ?? 'power';
-const wanted = (process.env['LAYERSWARM_POWERCUT_LINES'] ?? '1.7,2.1').split(',');
+const wanted = (process.env['LAYERSWARM_POWERCUT_LINES'] ?? '1.6,1.7,2.1').split(',');
 const lines = LINES.filter((line) => wanted.includes(line));
 if (!(cuts >= 1) || lines.length === 0 || lines.length !== wanted.length)
   throw new Error(`${cuts} power cuts with containerd ${wanted.join()}: lines are ${LINES.join()}`);

@@ -79,17 +79,23 @@ export class LabProcess implements AsyncDisposable {
   }
 
   /**
-   * Polls `probe` until it resolves to true. A probe that throws counts as "not yet". Rejects with the end of the log
-   * when the program ends first or the deadline passes.
+   * Polls `probe` until it resolves to true. A probe that throws counts as "not yet". Rejects with what it threw last and
+   * the end of the log when the program ends first or the deadline passes.
    */
   async ready(probe: () => Promise<boolean>, wait: WaitOptions): Promise<void> {
     const deadline = performance.now() + wait.deadline_ms;
+    let why: unknown;
+    const answers = async () =>
+      probe().catch((error: unknown) => {
+        why = error;
+        return false;
+      });
     for (let delay = 10; ; delay = Math.min(delay * 1.5, 200)) {
       wait.signal?.throwIfAborted();
-      if (!this.running) throw await this.#failure('ended before it was ready');
-      if (await probe().catch(() => false)) return;
+      if (!this.running) throw await this.#failure('ended before it was ready', why);
+      if (await answers()) return;
       if (performance.now() > deadline)
-        throw await this.#failure(`was not ready within ${wait.deadline_ms} ms`);
+        throw await this.#failure(`was not ready within ${wait.deadline_ms} ms`, why);
       await pause(delay);
     }
   }
@@ -115,7 +121,11 @@ export class LabProcess implements AsyncDisposable {
     await this.stop();
   }
 
-  async #failure(how: string): Promise<Error> {
-    return new Error(`${this.name} ${how}; the end of its log ${this.log}:\n${await this.tail()}`);
+  async #failure(how: string, cause: unknown): Promise<Error> {
+    const asked = cause instanceof Error ? ` (last answer: ${cause.message})` : '';
+    const tail = await this.tail();
+    return new Error(`${this.name} ${how}${asked}; the end of its log ${this.log}:\n${tail}`, {
+      cause,
+    });
   }
 }
