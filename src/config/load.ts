@@ -63,7 +63,17 @@ export function parseConfig(
   environment: Environment,
   migrations: readonly Migration[] = MIGRATIONS,
 ): Config {
-  const { sections, problems } = checkTables(parseToml(text, file), file, migrations);
+  return parseTables(parseToml(text, file), file, environment, migrations);
+}
+
+/** The same for a text that is parsed already. */
+export function parseTables(
+  raw: Readonly<Record<string, unknown>>,
+  file: string,
+  environment: Environment,
+  migrations: readonly Migration[],
+): Config {
+  const { sections, problems } = checkTables(raw, file, migrations);
   problems.push(...checkLevel(environment));
   if (problems.length > 0)
     throw invalid(

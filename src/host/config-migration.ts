@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { parse, TomlError } from 'smol-toml';
 import { DaemonError } from '../base/errors.ts';
 import { parseConfig } from '../config/load.ts';
-import { describeMigration, type KeyPlace, type Migration } from '../config/migrations.ts';
+import { describeMigration, type KeyPlace, type Migration, moveKey } from '../config/migrations.ts';
 import { SECTIONS } from '../config/schema.ts';
 import { findEntry, insertIntoTable } from './toml-edit.ts';
 import { lineStart, nextLine, outlineToml, type TomlEntry } from './toml-scan.ts';
@@ -30,15 +30,10 @@ export function migrateConfig(
   const changes: string[] = [];
   const wanted = tablesOf(text, file);
   for (const migration of migrations) {
-    const [section, key] = migration.from;
-    const value = wanted[section]?.[key];
-    if (value === undefined) continue;
-    if (migration.kind === 'renamed') {
-      const [to_section, to_key] = migration.to;
-      if (wanted[to_section]?.[to_key] !== undefined) throw bothSet(migration, file);
-      (wanted[to_section] ??= {})[to_key] = value;
-    }
-    delete wanted[section]?.[key];
+    const [section] = migration.from;
+    const moved = moveKey(wanted, migration);
+    if (moved === 'absent') continue;
+    if (moved === 'both_set') throw bothSet(migration, file);
     migrated = applyOne(migrated, file, migration);
     if (!Object.hasOwn(SECTIONS, section)) migrated = withoutEmptySection(migrated, section);
     changes.push(describeMigration(migration));
@@ -88,7 +83,7 @@ function withoutEmptySection(text: string, section: string): string {
   return text.slice(0, lineStart(text, header.start)) + text.slice(nextLine(text, header.start));
 }
 
-function bothSet(migration: Migration & { kind: 'renamed' }, file: string): DaemonError {
+function bothSet(migration: Migration, file: string): DaemonError {
   const message = `${file}: ${describeMigration(migration)}, and both are set; delete the old one`;
   return new DaemonError('config_invalid', message, { file });
 }

@@ -14,7 +14,9 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { DaemonError, hasCode } from '../../src/base/errors.ts';
+import { keepLastGood } from '../../src/config/last-good.ts';
 import { salvage } from '../../src/config/salvage.ts';
+import type { Migration } from '../../src/config/migrations.ts';
 import { loadServiceConfig } from '../../src/config/service-config.ts';
 
 /** A configuration file and a state directory of its own. */
@@ -158,6 +160,51 @@ test('a log level of the environment that does not exist is told, and the file s
   assert.equal(served, 'file');
   assert.match(problems.join(), /LAYERSWARM_LOG_LEVEL = "loud"/);
   assert.equal(config.log.level, 'warn');
+});
+
+/** As if an upgrade had given the keys that nothing can be served without other names. */
+const UPGRADE: readonly Migration[] = [
+  { kind: 'renamed', from: ['store', 'state'], to: ['store', 'state_dir'], since: '0.2.0' },
+  { kind: 'renamed', from: ['door', 'socket'], to: ['content', 'socket_path'], since: '0.2.0' },
+  {
+    kind: 'renamed',
+    from: ['store', 'state_dir'],
+    to: ['store', 'state_directory'],
+    since: '0.3.0',
+  },
+  { kind: 'removed', from: ['content', 'colour'], why: 'nobody looked', since: '0.3.0' },
+];
+
+for (const { id, begin } of [
+  { id: 'renamed and removed in [store] and [content]', begin: '' },
+  { id: 'and the file is broken besides', begin: 'nonsense\n' },
+])
+  test(`after an upgrade a file with old keys costs nothing, as what served last had them too: ${id}`, async (t) => {
+    const { write, load, state, file } = bench(t);
+    const old = `[store]\nstate = "${state}"\nstaged_max = 5\n[content]\ncolour = true\n[door]\nsocket = "/run/mine.sock"\n`;
+    // What the older version kept.
+    await keepLastGood([state], file, old);
+    write(begin + old);
+    const { served, problems, config } = load({}, { migrations: UPGRADE });
+    assert.equal(served, 'last_good');
+    assert.ok(problems.length > 0);
+    if (begin === '')
+      assert.match(problems.join(), /state_dir in version 0\.2\.0; run: layerswarm config migrate/);
+    assert.deepEqual(
+      [config.store.state_directory, config.store.staged_max, config.content.socket_path],
+      [state, 5, '/run/mine.sock'],
+    );
+  });
+
+test('what served last with an old key and the new one beside it says two things, and is not used', async (t) => {
+  const { write, load, state, file } = bench(t);
+  const both = `[store]\nstate_directory = "${state}"\n[door]\nsocket = "/a"\n[content]\nsocket_path = "/b"\n`;
+  await keepLastGood([state], file, both);
+  write(`${both}staged_max = 0\n`);
+  assert.throws(
+    () => load({}, { migrations: UPGRADE }),
+    (error) => hasCode(error, 'config_invalid'),
+  );
 });
 
 const parts = [
