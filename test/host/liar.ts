@@ -1,6 +1,6 @@
 // A peer that lies: the product's own swarm room over a store that hands out wrong bytes.
-// `liar.ts piece|list --config FILE`; `piece` sends honest piece lists and wrong bytes, `list` sends lists that agree with
-// its wrong bytes. Writes the file `up` beside its configuration once it listens; ends on SIGTERM.
+// `liar.ts piece|list|gap --config FILE`; `piece` sends honest piece lists and wrong bytes, `list` sends lists that agree with
+// its wrong bytes, `gap` tells the truth and never answers for piece 3. Writes the file `up` beside its configuration once it listens; ends on SIGTERM.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
@@ -19,10 +19,12 @@ import type { SharedBlobs } from '../../src/store/blob-store.ts';
 import { swarmConfig } from '../../src/daemon-swarm-config.ts';
 import { Swarm } from '../../src/swarm/swarm.ts';
 
-/** What is false: the bytes alone, or the piece lists as well. */
-type Lie = 'piece' | 'list';
+const LIES = ['piece', 'list', 'gap'] as const;
+/** What is false: the bytes alone, or the piece lists as well; or it is that all pieces are to be had. */
+type Lie = (typeof LIES)[number];
+const GAP_PIECE = 3;
 
-/** The blobs of a directory, every piece of them with one bit turned. */
+/** The blobs of a directory, every piece of them with one bit turned, or one of them never given. */
 class LyingBlobs implements SharedBlobs {
   readonly #directory: string;
   readonly #lie: Lie;
@@ -52,13 +54,14 @@ class LyingBlobs implements SharedBlobs {
   }
 
   async readPiece(digest: Digest, index: number): Promise<Uint8Array> {
+    if (this.#lie === 'gap' && index === GAP_PIECE) await new Promise(() => undefined);
     await using file = await open(this.#file(digest));
     const { size } = await file.stat();
     const length = pieceLength(size, index);
     if (length === 0) throw new DaemonError('not_found', `no piece ${index}`);
     const piece = Buffer.alloc(length);
     await file.read(piece, 0, length, pieceOffset(index));
-    turnBit(piece);
+    if (this.#lie !== 'gap') turnBit(piece);
     return piece;
   }
 
@@ -76,10 +79,10 @@ const { values, positionals } = parseArgs({
   options: { config: { type: 'string' } },
   allowPositionals: true,
 });
-const [lie] = positionals;
+const lie = LIES.find((one) => one === positionals[0]);
 const { config: file } = values;
-if ((lie !== 'piece' && lie !== 'list') || file === undefined)
-  throw new Error('usage: liar.ts piece|list --config FILE');
+if (lie === undefined || file === undefined)
+  throw new Error(`usage: liar.ts ${LIES.join('|')} --config FILE`);
 const config = loadConfig(file, {});
 const stop = new AbortController();
 process.once('SIGTERM', () => stop.abort());

@@ -2,14 +2,15 @@
 // containerd that goes back to its own store behind our back.
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, suite, test } from 'node:test';
+import { PIECE_BYTES, pieceCount } from '../../src/piece/layout.ts';
 import { buildImage, layerBytes } from '../fixtures/image.ts';
 import type { TestImage } from '../fixtures/image.ts';
 import { cacheDir, debianTools } from './lab/debian-packages.ts';
 import type { DebianTools } from './lab/debian-packages.ts';
 import { assertImageReadable } from './lab/content-oracle.ts';
-import { midPull, rateFor } from './pull-bench.ts';
+import { midPull, rateFor, trafficOf } from './pull-bench.ts';
 import type { Pushed } from './pull-bench.ts';
 import { NOTHING_LEFT, SwarmLab, blobsOf, hostReason, leftBehind } from './swarm-lab.ts';
 import type { SwarmNode } from './swarm-lab.ts';
@@ -17,6 +18,7 @@ import { untilTrue } from './wait.ts';
 
 const LINE = '2.1';
 const MIB = 1024 * 1024;
+const LIAR = resolve(import.meta.dirname, 'liar.ts');
 
 /** Changes one byte of a file on a host, as a failing disk does. */
 async function flip(node: SwarmNode, path: string, offset: number): Promise<void> {
@@ -101,6 +103,63 @@ suite('the ground that a host stands on', { skip: hostReason() }, () => {
       await a.host.shape({});
       await a.daemon.restart();
     }
+  });
+
+  test('a holder is lost while pieces came out of order: those behind the gap are not fetched again by the next pull', async () => {
+    const { busybox } = tools;
+    const recipe = { seed: 'gap', size_bytes: 48_000_000, layers: 1, busybox };
+    const one = await buildImage(recipe, cacheDir());
+    const layer = largest(one);
+    const [pieces, gap] = [pieceCount(layer.size), 3];
+    assert.ok(pieces > 2 * gap, `${pieces} pieces`);
+    const ref = await lab.push(one, 'gap');
+    // Pieces 0 to 2 and 4 on come from these two and piece 3 never does; of two, one goes on while the other is stuck.
+    const program = [process.execPath, '--disable-warning=ExperimentalWarning', LIAR, 'gap'];
+    const stuck = [
+      await lab.addNode('stuck1', { seeds: [one], program }),
+      await lab.addNode('stuck2', { seeds: [one], program }),
+    ];
+    const b = await lab.addNode('puller', { line: LINE });
+    const whole = await lab.addNode('whole', { seeds: [one] });
+    await whole.daemon.stop();
+    await lab.meshed(b, { peers: 2 });
+    await lab.heldByAll(b, blobsOf(one).length);
+
+    // The registry takes long enough for the rest that the client's patience ends first.
+    await lab.hub.shape({ rate_bits: 8_000_000 });
+    const gone = new AbortController();
+    const first = b.containerd.pull(ref, { signal: gone.signal });
+    first.catch(() => undefined);
+    // All but the gap and what stands in line behind it at each of the two.
+    await untilTrue('pieces behind the gap', async () => {
+      return (await trafficOf(b)).peers > (pieces - 3) * PIECE_BYTES;
+    });
+    for (const node of stuck) await node.daemon.crash();
+    await untilTrue('containerd writing what comes after the prefix', async () => {
+      return (await trafficOf(b)).written > MIB;
+    });
+    gone.abort();
+    await assert.rejects(first);
+    const given = new RegExp(`"bytes":${gap * PIECE_BYTES},"outcome":"prefix"`);
+    assert.match(await b.daemon.log(), given);
+
+    await whole.daemon.restart();
+    await lab.meshed(b, { peers: 1, holders: [whole], blobs: blobsOf(one).length });
+    await untilTrue('the end of the first requests', async () => {
+      return (await lab.registry.layerGets(one)).length > 0;
+    });
+    await lab.registry.forget();
+    const before = await whole.host.sentBytes();
+    await b.containerd.pull(ref);
+    const sent = (await whole.host.sentBytes()) - before;
+    await assertImageReadable(b, one);
+    assert.equal(await b.containerd.runContainer(ref), `${one.greeting}\n`);
+    assert.deepEqual(await lab.registry.layerGets(one), []);
+    // What containerd was given comes again, for the whole is hashed from its beginning, and the three pieces that had not come.
+    const most = (gap + 3) * PIECE_BYTES * 1.1;
+    assert.ok(sent >= PIECE_BYTES && sent < most, `${sent} bytes sent of ${layer.size}`);
+    await b.containerd.stop();
+    await b.daemon.stop();
   });
 
   test('a byte flipped in a cached blob: the image is pulled again and right', async () => {
