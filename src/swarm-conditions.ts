@@ -28,6 +28,7 @@ export async function swarmCondition(
   config: Pick<SwarmConfig, 'cluster_key_file' | 'port'>,
 ): Promise<SwarmCondition> {
   const { cluster_key_file: key_file, port } = config;
+  if (lacksDescriptors(error)) return noDescriptor(error);
   if (!(error instanceof DaemonError)) return defect(error);
   const what = error.message.replace(/\.$/, '');
   const { path, listen_errno } = error.facts;
@@ -50,6 +51,28 @@ export async function swarmCondition(
   if (error.code === 'internal') return defect(error);
   const mend = ['layerswarm doctor', 'journalctl -u layerswarm -p warning -n 50'];
   return { cause: 'swarm_failed', what, mend, err: error };
+}
+
+/** True for an error that came of open files at their limit, ours or the machine's, also where a sentence of ours wraps it. */
+function lacksDescriptors(error: unknown): error is Error {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    const errno = at instanceof DaemonError ? at.facts['listen_errno'] : errnoOf(at);
+    if (errno === 'EMFILE' || errno === 'ENFILE') return true;
+  }
+  return false;
+}
+
+function noDescriptor(err: Error): SwarmCondition {
+  return {
+    cause: 'swarm_failed',
+    what: 'no file descriptor is free for the swarm, which is started again by itself',
+    mend: [
+      'systemctl show layerswarm --property LimitNOFILE',
+      'ls /proc/$(systemctl show layerswarm --property MainPID --value)/fd | wc -l',
+      'raise LimitNOFILE (systemctl edit layerswarm), then: systemctl restart layerswarm',
+    ],
+    err,
+  };
 }
 
 function defect(error: unknown): SwarmCondition {

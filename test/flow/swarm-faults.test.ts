@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import { type BlobFile, makeBlob } from '../bench/blob-file.ts';
 import { ContentCalls, layerRef } from '../bench/content-calls.ts';
 import { fetchStatus } from '../../src/cli/control-client.ts';
-import { DaemonHome } from './daemon-process.ts';
+import { CLUSTER_KEY, DaemonHome } from './daemon-process.ts';
 import type { FaultKind } from './faulty-daemon.ts';
 
 const FAULTY = fileURLToPath(new URL('./faulty-daemon.ts', import.meta.url));
@@ -124,6 +124,30 @@ test('a daemon without a free descriptor goes on, keeps its swarm, and complains
   daemon.signal('SIGTERM');
   assert.deepEqual(await daemon.ended, { code: 0, signal: null });
 });
+
+for (const free of [0, 3])
+  test(`a swarm that begins when hardly a descriptor is free costs the swarm alone, and is there once there are some: ${free} free`, {
+    timeout: 90_000,
+  }, async ({ signal }) => {
+    await using home = await DaemonHome.create();
+    // Without a key nothing of the swarm is loaded.
+    await rm(home.key);
+    await using daemon = home.start();
+    await daemon.said('daemon started');
+    const open = new Set(await readdir(`/proc/${daemon.pid}/fd`));
+    let limit = 0;
+    while (open.has(String(limit))) limit += 1;
+    await allowFiles(daemon.pid, limit + free);
+    const degraded = daemon.saysAgain('degraded: containerd is served, something else is not');
+    await writeFile(home.key, `${CLUSTER_KEY}\n`, { mode: 0o600 });
+    const { cause, what } = await degraded;
+    assert.equal(cause, 'swarm_failed');
+    assert.match(String(what), /^no file descriptor is free/);
+    await allowFiles(daemon.pid, 1024);
+    await until(home, signal, ({ swarm }) => swarm?.enabled === true);
+    daemon.signal('SIGTERM');
+    assert.deepEqual(await daemon.ended, { code: 0, signal: null });
+  });
 
 /** A port that nobody has now; a test that begins in the same moment may take it, which fails the test and hides nothing. */
 async function freePort(): Promise<number> {

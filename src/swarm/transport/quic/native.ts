@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { DaemonError } from '../../../base/errors.ts';
@@ -86,6 +86,12 @@ const BINARIES: Readonly<Partial<Record<NodeJS.Architecture, string>>> = {
   arm64: '@chainsafe/libp2p-quic-linux-arm64-gnu',
 };
 
+/**
+ * Descriptors that must be free when the native part is loaded. Its runtime takes seven at once, and where it gets less it does not fail:
+ * it ends the process, and with it the content service. The rest is for what other threads of ours open meanwhile.
+ */
+const LOAD_DESCRIPTORS = 16;
+
 /** The native package, loaded once for this process. */
 export class NativeQuic {
   readonly #binding: Binding;
@@ -94,7 +100,10 @@ export class NativeQuic {
     this.#binding = binding;
   }
 
-  /** Throws `unimplemented` on a machine for which no binary exists, `failed_precondition` when it is not installed. */
+  /**
+   * Throws `unimplemented` on a machine for which no binary exists, `failed_precondition` when it is not installed, and as the file
+   * system does (EMFILE) while too few descriptors are free.
+   */
   static load(): NativeQuic {
     const name = BINARIES[process.arch];
     if (name === undefined || process.platform !== 'linux') {
@@ -103,6 +112,7 @@ export class NativeQuic {
         `QUIC has no native part for ${process.platform} on ${process.arch}; disable QUIC to run over TCP only`,
       );
     }
+    assertFreeDescriptors(LOAD_DESCRIPTORS);
     try {
       const built = join(INSTALL_ROOT, 'native', 'libp2p-quic.node');
       if (existsSync(built)) return new NativeQuic(createRequire(built)(built) as Binding);
@@ -142,5 +152,15 @@ export class NativeQuic {
   /** Opens a socket on an unused port; throws when the machine lacks the family. */
   client(config: NativeConfig, family: 4 | 6): NativeClient {
     return new this.#binding.Client(config, family === 4 ? 0 : 1);
+  }
+}
+
+/** Opens that many and closes them again; throws as the file system does. */
+function assertFreeDescriptors(count: number): void {
+  const open: number[] = [];
+  try {
+    for (let i = 0; i < count; i++) open.push(openSync('/dev/null', 'r'));
+  } finally {
+    for (const fd of open) closeSync(fd);
   }
 }
