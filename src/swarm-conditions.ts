@@ -3,7 +3,8 @@ import { DaemonError, errnoOf } from './base/errors.ts';
 import type { Cause } from './ops/conditions.ts';
 import type { SwarmConfig } from './swarm/config.ts';
 
-type SwarmCondition = {
+/** What an operator is told of a swarm that is not as it should be. */
+export type SwarmCondition = {
   readonly cause: Extract<Cause, 'cluster_key' | 'swarm_listen' | 'swarm_failed'>;
   readonly what: string;
   readonly mend: readonly string[];

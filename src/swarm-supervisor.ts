@@ -2,10 +2,10 @@
  * Keeps the swarm alive beside the content service and never lets it harm it: what hinders its start becomes a condition and is
  * tried again, an error inside ends this one life of it, and a new one begins after a pause.
  */
-import { stat } from 'node:fs/promises';
 import { backoff_ms } from './base/backoff.ts';
 import type { Clock } from './base/clock.ts';
-import { DaemonError, errnoOf } from './base/errors.ts';
+import { DaemonError } from './base/errors.ts';
+import { ClusterKeyFile } from './cluster-key-file.ts';
 import type { Digest } from './oci/digest.ts';
 import type { ConditionReport } from './ops/conditions.ts';
 import type { Logger } from './ops/logger.ts';
@@ -15,10 +15,8 @@ import type { SharedBlobs } from './store/blob-store.ts';
 import type { SwarmConfig } from './swarm/config.ts';
 import type { Swarm, SwarmModules, SwarmStatus } from './swarm/swarm.ts';
 import { SwarmLife, outside } from './swarm-life.ts';
-import { noKey, swarmCondition } from './swarm-conditions.ts';
+import { noKey, type SwarmCondition, swarmCondition } from './swarm-conditions.ts';
 
-/** How often a key file that cannot be used is looked at, in ms. */
-const KEY_POLL_MS = 2_000;
 /** Longest a start may take; loading libp2p from a slow disk takes seconds. In ms. */
 const START_MS = 30_000;
 /** Longest an end may take before it is left to itself, in ms. */
@@ -60,6 +58,7 @@ type Up = { readonly swarm: RunningSwarm; readonly life: SwarmLife; readonly sin
 export class SwarmSupervisor implements SourceFinder {
   readonly #modules: Modules;
   readonly #config: SwarmConfig;
+  readonly #key: ClusterKeyFile;
   readonly #tried = Promise.withResolvers<undefined>();
   readonly #leave = new AbortController();
   #running: Promise<void> | undefined;
@@ -69,6 +68,7 @@ export class SwarmSupervisor implements SourceFinder {
   constructor(modules: Modules, config: SwarmConfig) {
     this.#modules = modules;
     this.#config = config;
+    this.#key = new ClusterKeyFile(modules.clock, config);
   }
 
   /** Resolves when the first try is over, whatever came of it. */
@@ -118,11 +118,11 @@ export class SwarmSupervisor implements SourceFinder {
   async #keep(signal: AbortSignal): Promise<void> {
     let failures = 0;
     while (!signal.aborted) {
-      const key = await this.#keyState();
+      const key = await this.#key.state();
       if (key === 'ENOENT') {
         this.#raise(noKey(this.#config.cluster_key_file));
         this.#tried.resolve(undefined);
-        await this.#keyChange(key, signal);
+        await this.#key.change(key, signal);
         continue;
       }
       const { up_ms, cause } = await this.#live(signal);
@@ -130,8 +130,7 @@ export class SwarmSupervisor implements SourceFinder {
       failures = up_ms >= STEADY_MS ? 1 : failures + 1;
       const pause_ms = backoff_ms(BACKOFF, failures, this.#modules.random);
       // What is wrong with the key may also be that no file could be opened: a pause ends the wait for a change.
-      if (cause === 'cluster_key')
-        await this.#keyChange(key, signal, Math.max(pause_ms, KEY_POLL_MS));
+      if (cause === 'cluster_key') await this.#key.change(key, signal, pause_ms);
       else await this.#sleep(pause_ms, signal);
     }
   }
@@ -139,6 +138,7 @@ export class SwarmSupervisor implements SourceFinder {
   /** One life from start to end. Never rejects. */
   async #live(signal: AbortSignal): Promise<{ up_ms: number; cause?: 'cluster_key' | 'other' }> {
     const { clock } = this.#modules;
+    const key = await this.#key.content();
     const life = new SwarmLife();
     const aborted = whenAborted(signal, life.signal);
     const starting = life.enter(() => this.#start(life));
@@ -156,6 +156,7 @@ export class SwarmSupervisor implements SourceFinder {
     let error: unknown;
     try {
       this.#rise({ swarm, life, since_ms });
+      void this.#key.watch(key, life.signal, (condition) => this.#tellKey(condition));
       await Promise.race([swarm.done, life.failed, aborted]);
       error = new DaemonError('internal', 'the swarm ended by itself');
     } catch (caught) {
@@ -191,6 +192,12 @@ export class SwarmSupervisor implements SourceFinder {
     void this.#steady(up);
   }
 
+  #tellKey(condition: SwarmCondition | undefined): void {
+    const { conditions } = this.#modules;
+    if (condition === undefined) conditions.clear('cluster_key');
+    else conditions.raise('cluster_key', condition);
+  }
+
   async #steady({ life }: Up): Promise<void> {
     await this.#sleep(STEADY_MS, life.signal);
     if (!life.signal.aborted) this.#modules.conditions.clear('swarm_failed');
@@ -219,31 +226,13 @@ export class SwarmSupervisor implements SourceFinder {
     return condition.cause === 'cluster_key' ? 'cluster_key' : 'other';
   }
 
-  #raise({ cause, ...condition }: Awaited<ReturnType<typeof swarmCondition>>): void {
+  #raise({ cause, ...condition }: SwarmCondition): void {
     const { conditions } = this.#modules;
     conditions.raise(cause, condition);
     // One reason at a time: what hindered the last try does not hinder this one any more.
     for (const other of ['cluster_key', 'swarm_listen', 'swarm_failed'] as const) {
       if (other !== cause) conditions.clear(other);
     }
-  }
-
-  /** What changes when somebody mends the file, or why it cannot be looked at. Never rejects. */
-  async #keyState(): Promise<string> {
-    try {
-      const s = await stat(this.#config.cluster_key_file, { bigint: true });
-      return [s.dev, s.ino, s.size, s.mode, s.uid, s.mtimeNs, s.ctimeNs].join(' ');
-    } catch (error) {
-      return errnoOf(error) ?? 'unreadable';
-    }
-  }
-
-  /** Resolves when the key file is no longer what it was, after `longest_ms`, or with the signal. */
-  async #keyChange(was: string, signal: AbortSignal, longest_ms = Infinity): Promise<void> {
-    const { clock } = this.#modules;
-    const until_ms = clock.now_ms() + longest_ms;
-    do await this.#sleep(KEY_POLL_MS, signal);
-    while (!signal.aborted && clock.now_ms() < until_ms && (await this.#keyState()) === was);
   }
 
   /** Never rejects. */

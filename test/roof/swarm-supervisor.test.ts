@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -98,6 +98,7 @@ function bench(t: TestContext, starts: StartSwarm) {
     run,
     clock,
     logger,
+    conditions,
     causes,
     advance,
     within,
@@ -157,6 +158,43 @@ test('a bad key that is mended begins a start within seconds, however long it wa
   writeFileSync(key_file, 'another key');
   await within(6_000, () => causes().length === 0);
   assert.deepEqual(causes(), []);
+});
+
+test('a key file that changes under a running swarm is told with its cure, until it is as before, and ends nothing', async (t) => {
+  const swarms: ScriptedSwarm[] = [];
+  const { run, within, advance, key_file, conditions, causes, supervisor } = bench(t, async () => {
+    swarms.push(new ScriptedSwarm());
+    return swarms.at(-1)!;
+  });
+  void run();
+  await supervisor.tried;
+  await advance(1_000);
+  // Written anew by whoever looks after the host, with the same content.
+  writeFileSync(key_file, 'a key');
+  await advance(20_000);
+  assert.deepEqual(causes(), []);
+  const told = async (work: () => void, what: RegExp, mend: RegExp) => {
+    work();
+    await within(6_000, () => what.test(conditions.list()[0]?.what ?? ''));
+    assert.match(conditions.list()[0]?.what ?? '', what);
+    assert.match(conditions.list()[0]?.mend.join() ?? '', mend);
+    assert.deepEqual(causes(), ['cluster_key']);
+  };
+  await told(
+    () => writeFileSync(key_file, 'a key\nanother key'),
+    /has changed, and the swarm goes on with what it held before/,
+    /^systemctl restart layerswarm$/,
+  );
+  await told(() => chmodSync(key_file, 0o644), /may be read by others.*goes on/, /^chmod 600/);
+  await told(
+    () => rmSync(key_file),
+    /no cluster key at .*; the swarm goes on/,
+    /setup --cluster-key/,
+  );
+  writeFileSync(key_file, 'a key', { mode: 0o600 });
+  await within(6_000, () => causes().length === 0);
+  assert.deepEqual(causes(), []);
+  assert.deepEqual([swarms.length, swarms[0]?.closed], [1, 0]);
 });
 
 test('a start that never ends is given up, and undone when it ends after all', async (t) => {
