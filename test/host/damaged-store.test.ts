@@ -2,14 +2,13 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { access, open, readdir, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, suite, test } from 'node:test';
-import { buildImage } from '../fixtures/image.ts';
+import { suite, test } from 'node:test';
 import { assertImageReadable } from './lab/content-oracle.ts';
-import { cacheDir, debianTools } from './lab/debian-packages.ts';
 import type { Pushed } from './pull-bench.ts';
 import { assertHonestDisk, assertRight, forgetImages, pullRight, rateFor } from './pull-bench.ts';
-import { NOTHING_LEFT, SwarmLab, blobsOf, hostReason, leftBehind } from './swarm-lab.ts';
-import type { SwarmNode } from './swarm-lab.ts';
+import { holderAndPuller, suiteLab, turnBit } from './suite-lab.ts';
+import { blobsOf, hostReason } from './swarm-lab.ts';
+import type { SwarmLab, SwarmNode } from './swarm-lab.ts';
 import { until, untilTrue } from './wait.ts';
 
 const LINE = '1.7';
@@ -17,35 +16,14 @@ const skip = hostReason() ?? false;
 
 suite('disks and neighbours that fail the daemon', { skip, timeout: 300_000 }, () => {
   let lab: SwarmLab;
-  const stack = new AsyncDisposableStack();
   let app: Pushed;
   let small: Pushed;
-  /** Holds `app` without a containerd. */
   let a: SwarmNode;
   let b: SwarmNode;
 
-  before(async () => {
-    const tools = await debianTools();
-    const { busybox } = tools;
-    const cache = cacheDir();
-    const large = await buildImage(
-      { seed: 'solo', size_bytes: 24_000_000, zstd: true, index: true, busybox },
-      cache,
-    );
-    const little = await buildImage(
-      { seed: 'smoke', size_bytes: 12_000_000, zstd: true, busybox },
-      cache,
-    );
-    lab = stack.use(await SwarmLab.create(tools));
-    app = { image: large, ref: await lab.push(large, 'app') };
-    small = { image: little, ref: await lab.push(little, 'small') };
-    a = await lab.addNode('a', { seeds: [large] });
-    b = await lab.addNode('b', { line: LINE, config: { store: ['cache_max_bytes = 0'] } });
-  });
-
-  after(async () => {
-    await stack.disposeAsync();
-    assert.deepEqual(await leftBehind(), NOTHING_LEFT);
+  suiteLab(async (made) => {
+    lab = made;
+    ({ app, small, a, b } = await holderAndPuller(lab, { line: LINE }));
   });
 
   const ready = async () => {
@@ -191,14 +169,6 @@ suite('disks and neighbours that fail the daemon', { skip, timeout: 300_000 }, (
     await assertRight(b, app, 'default');
   });
 });
-
-async function turnBit(file: string, at: number): Promise<void> {
-  await using handle = await open(file, 'r+');
-  const byte = Buffer.alloc(1);
-  await handle.read(byte, 0, 1, at);
-  byte[0] = byte[0]! ^ 1;
-  await handle.write(byte, 0, 1, at);
-}
 
 async function largestIngest(
   node: SwarmNode,

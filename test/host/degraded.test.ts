@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { after, before, suite, test } from 'node:test';
-import { buildImage } from '../fixtures/image.ts';
-import { cacheDir, debianTools } from './lab/debian-packages.ts';
+import { suite, test } from 'node:test';
 import {
   assertRight,
   forgetImages,
@@ -12,8 +10,9 @@ import {
   pullRight,
   rateFor,
 } from './pull-bench.ts';
-import { NOTHING_LEFT, SwarmLab, blobsOf, hostReason, leftBehind } from './swarm-lab.ts';
-import type { SwarmNode } from './swarm-lab.ts';
+import { holderAndPuller, suiteLab } from './suite-lab.ts';
+import { blobsOf, hostReason } from './swarm-lab.ts';
+import type { SwarmLab, SwarmNode } from './swarm-lab.ts';
 import { untilTrue } from './wait.ts';
 
 const LINE = '1.7';
@@ -96,39 +95,15 @@ const faults: readonly Fault[] = [
 
 suite('containerd beside a daemon that has only its store', { skip, timeout: 400_000 }, () => {
   let lab: SwarmLab;
-  const stack = new AsyncDisposableStack();
   let app: Pushed;
   let small: Pushed;
-  /** Holds `app` without a containerd. */
   let a: SwarmNode;
   let b: SwarmNode;
 
-  before(async () => {
-    const tools = await debianTools();
-    const { busybox } = tools;
-    const cache = cacheDir();
-    const large = await buildImage(
-      { seed: 'solo', size_bytes: 24_000_000, zstd: true, index: true, busybox },
-      cache,
-    );
-    const little = await buildImage(
-      { seed: 'smoke', size_bytes: 12_000_000, zstd: true, busybox },
-      cache,
-    );
-    lab = stack.use(await SwarmLab.create(tools));
-    app = { image: large, ref: await lab.push(large, 'app') };
-    small = { image: little, ref: await lab.push(little, 'small') };
-    a = await lab.addNode('a', { seeds: [large] });
-    b = await lab.addNode('b', {
-      line: LINE,
-      product: [...FAULTY, 'socket'],
-      config: { store: ['cache_max_bytes = 0'] },
-    });
-  });
-
-  after(async () => {
-    await stack.disposeAsync();
-    assert.deepEqual(await leftBehind(), NOTHING_LEFT);
+  suiteLab(async (made) => {
+    lab = made;
+    const product = [...FAULTY, 'socket'];
+    ({ app, small, a, b } = await holderAndPuller(lab, { line: LINE, product }));
   });
 
   for (const { id, cause, cut } of faults) {

@@ -2,21 +2,19 @@
 import assert from 'node:assert/strict';
 import { chmod, rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, suite, test } from 'node:test';
+import { suite, test } from 'node:test';
 import type { Finding } from '../../src/host/doctor/finding.ts';
 import type { TestImage } from '../fixtures/image.ts';
-import { buildImage } from '../fixtures/image.ts';
-import { cacheDir, debianTools } from './lab/debian-packages.ts';
 import { goReason } from './lab/go-programs.ts';
-import { NOTHING_LEFT, SwarmLab, hostReason, leftBehind } from './swarm-lab.ts';
-import type { SwarmNode } from './swarm-lab.ts';
+import { LITTLE, push, suiteLab } from './suite-lab.ts';
+import { hostReason } from './swarm-lab.ts';
+import type { SwarmLab, SwarmNode } from './swarm-lab.ts';
 
 const skip = hostReason() ?? goReason() ?? false;
 
 type Report = { readonly code: number | null; readonly finding: (id: string) => Finding };
 
 suite('doctor beside real containerd', { skip, timeout: 300_000 }, () => {
-  const stack = new AsyncDisposableStack();
   let lab: SwarmLab;
   let image: TestImage;
   let ref: string;
@@ -25,22 +23,13 @@ suite('doctor beside real containerd', { skip, timeout: 300_000 }, () => {
   /** containerd 1.7. */
   let b: SwarmNode;
 
-  before(async () => {
-    const tools = await debianTools();
-    const { busybox } = tools;
-    const recipe = { seed: 'doctor', size_bytes: 3_000_000, zstd: true, index: true, busybox };
-    image = await buildImage(recipe, cacheDir());
-    lab = stack.use(await SwarmLab.create(tools));
-    ref = await lab.push(image, 'app');
+  suiteLab(async (made) => {
+    lab = made;
+    ({ image, ref } = await push(lab, LITTLE));
     a = await lab.addNode('a', { line: '2.3' });
     b = await lab.addNode('b', { line: '1.7' });
     await lab.meshed(b, { peers: 1 });
     for (const node of [a, b]) await node.containerd.pull(ref);
-  });
-
-  after(async () => {
-    await stack.disposeAsync();
-    assert.deepEqual(await leftBehind(), NOTHING_LEFT);
   });
 
   const doctor = async (node: SwarmNode, only?: string): Promise<Report> => {

@@ -1,14 +1,12 @@
 // containerd goes back to its own content store while the daemon runs on: the daemon notices, and it notices the return. An idle containerd
 // that is wired, whatever else it writes into its database, is never taken for one that is not.
 import assert from 'node:assert/strict';
-import { after, before, suite, test } from 'node:test';
-import { buildImage } from '../fixtures/image.ts';
-import type { TestImage } from '../fixtures/image.ts';
-import { cacheDir, debianTools } from './lab/debian-packages.ts';
+import { suite, test } from 'node:test';
 import type { ContainerdLine } from './lab/debian-packages.ts';
 import { pause } from './lab/residue.ts';
-import { NOTHING_LEFT, SwarmLab, hostReason, leftBehind } from './swarm-lab.ts';
-import type { SwarmNode } from './swarm-lab.ts';
+import { LITTLE, nodeOfEach, push, suiteLab } from './suite-lab.ts';
+import { hostReason } from './swarm-lab.ts';
+import type { SwarmLab, SwarmNode } from './swarm-lab.ts';
 import { untilTrue } from './wait.ts';
 
 const skip = hostReason() ?? false;
@@ -17,31 +15,17 @@ const LINES = ['1.6', '1.7', '2.1'] as const satisfies readonly ContainerdLine[]
 const LOOKS_MS = 7_000;
 
 suite('a containerd that no longer uses the daemon', { skip, timeout: 300_000 }, () => {
-  const stack = new AsyncDisposableStack();
-  const nodes = new Map<ContainerdLine, SwarmNode>();
+  let nodes: ReadonlyMap<ContainerdLine, SwarmNode>;
   let lab: SwarmLab;
-  let image: TestImage;
   let ref: string;
   let other: string;
 
-  before(async () => {
-    const tools = await debianTools();
-    const { busybox } = tools;
-    const recipe = { seed: 'doctor', size_bytes: 3_000_000, zstd: true, index: true, busybox };
-    image = await buildImage(recipe, cacheDir());
-    const second = { seed: 'wiring', size_bytes: 200_000, layers: 2, busybox };
-    lab = stack.use(await SwarmLab.create(tools));
-    ref = await lab.push(image, 'app');
-    other = await lab.push(await buildImage(second, cacheDir()), 'other');
-    for (const line of LINES) {
-      const config = { swarm: ['enabled = false'] };
-      nodes.set(line, await lab.addNode(`n${line.replace('.', '')}`, { line, config }));
-    }
-  });
-
-  after(async () => {
-    await stack.disposeAsync();
-    assert.deepEqual(await leftBehind(), NOTHING_LEFT);
+  suiteLab(async (made) => {
+    lab = made;
+    ({ ref } = await push(lab, LITTLE));
+    const second = { seed: 'wiring', size_bytes: 200_000, layers: 2 };
+    ({ ref: other } = await push(lab, second, 'other'));
+    nodes = await nodeOfEach(lab, LINES, { config: { swarm: ['enabled = false'] } });
   });
 
   const stateOf = async (node: SwarmNode) => (await node.daemon.status()).containerd?.state;

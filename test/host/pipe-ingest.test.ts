@@ -1,14 +1,14 @@
 // A writer that uses a puller's ref is taken for a puller: what that means for a pipe, and the ways out.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { after, before, suite, test } from 'node:test';
-import { blobPath, buildImage } from '../fixtures/image.ts';
+import { suite, test } from 'node:test';
+import { blobPath } from '../fixtures/image.ts';
 import type { TestImage } from '../fixtures/image.ts';
-import { cacheDir, debianTools } from './lab/debian-packages.ts';
 import type { ContainerdLine } from './lab/debian-packages.ts';
 import { assertHonestDisk } from './pull-bench.ts';
-import { NOTHING_LEFT, SwarmLab, blobsOf, hostReason, leftBehind } from './swarm-lab.ts';
-import type { SwarmNode } from './swarm-lab.ts';
+import { LITTLE, nodeOfEach, push, suiteLab } from './suite-lab.ts';
+import { blobsOf, hostReason } from './swarm-lab.ts';
+import type { SwarmLab, SwarmNode } from './swarm-lab.ts';
 
 const skip = hostReason() ?? false;
 const LINES = ['1.6', '1.7', '2.1'] as const satisfies readonly ContainerdLine[];
@@ -21,28 +21,16 @@ type Way = {
 };
 
 suite('content that is piped in', { skip, timeout: 300_000 }, () => {
-  const stack = new AsyncDisposableStack();
-  const nodes = new Map<ContainerdLine, SwarmNode>();
+  let nodes: ReadonlyMap<ContainerdLine, SwarmNode>;
   let lab: SwarmLab;
   let image: TestImage;
   let holder: SwarmNode;
 
-  before(async () => {
-    const tools = await debianTools();
-    const { busybox } = tools;
-    const recipe = { seed: 'doctor', size_bytes: 3_000_000, zstd: true, index: true, busybox };
-    image = await buildImage(recipe, cacheDir());
-    lab = stack.use(await SwarmLab.create(tools));
+  suiteLab(async (made) => {
+    lab = made;
+    ({ image } = await push(lab, LITTLE));
     holder = await lab.addNode('holder', { seeds: [image] });
-    for (const line of LINES) {
-      const config = { store: ['cache_max_bytes = 0'] };
-      nodes.set(line, await lab.addNode(`p${line.replace('.', '')}`, { line, config }));
-    }
-  });
-
-  after(async () => {
-    await stack.disposeAsync();
-    assert.deepEqual(await leftBehind(), NOTHING_LEFT);
+    nodes = await nodeOfEach(lab, LINES, { config: { store: ['cache_max_bytes = 0'] } });
   });
 
   for (const line of LINES) {

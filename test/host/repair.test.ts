@@ -1,46 +1,34 @@
 // A blob that containerd believes to have and that is gone or wrong on disk: doctor names it, `repair` makes containerd forget it, the next
 // pull fetches that blob alone. On the oldest and the newest Debian line and the one between.
 import assert from 'node:assert/strict';
-import { open, readdir, rm, stat } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, suite, test } from 'node:test';
+import { suite, test } from 'node:test';
 import type { RepairReport } from '../../src/cli/repair-command.ts';
 import type { Finding } from '../../src/host/doctor/finding.ts';
-import { buildImage } from '../fixtures/image.ts';
 import type { TestImage } from '../fixtures/image.ts';
-import { cacheDir, debianTools } from './lab/debian-packages.ts';
+import { assertImageReadable } from './lab/content-oracle.ts';
 import type { ContainerdLine } from './lab/debian-packages.ts';
 import { forgetImages } from './pull-bench.ts';
-import { NOTHING_LEFT, SwarmLab, blobsOf, hostReason, leftBehind } from './swarm-lab.ts';
-import type { SwarmNode } from './swarm-lab.ts';
+import { LITTLE, nodeOfEach, push, suiteLab, turnBit } from './suite-lab.ts';
+import { hostReason } from './swarm-lab.ts';
+import type { SwarmLab, SwarmNode } from './swarm-lab.ts';
 
 const skip = hostReason() ?? false;
 const LINES = ['1.6', '1.7', '2.1', '2.3'] as const satisfies readonly ContainerdLine[];
 
 suite('blobs that the disk lost', { skip, timeout: 300_000 }, () => {
-  const stack = new AsyncDisposableStack();
-  const nodes = new Map<ContainerdLine, SwarmNode>();
+  let nodes: ReadonlyMap<ContainerdLine, SwarmNode>;
   let lab: SwarmLab;
   let image: TestImage;
   let ref: string;
 
-  before(async () => {
-    const tools = await debianTools();
-    const { busybox } = tools;
-    const recipe = { seed: 'doctor', size_bytes: 3_000_000, zstd: true, index: true, busybox };
-    image = await buildImage(recipe, cacheDir());
-    lab = stack.use(await SwarmLab.create(tools));
-    ref = await lab.push(image, 'app');
-    for (const line of LINES) {
-      // No swarm: nobody but the registry brings anything back.
-      const config = { swarm: ['enabled = false'], store: ['cache_max_bytes = 0'] };
-      nodes.set(line, await lab.addNode(`c${line.replace('.', '')}`, { line, config }));
-    }
-  });
-
-  after(async () => {
-    await stack.disposeAsync();
-    assert.deepEqual(await leftBehind(), NOTHING_LEFT);
+  suiteLab(async (made) => {
+    lab = made;
+    ({ image, ref } = await push(lab, LITTLE));
+    // No swarm: nobody but the registry brings anything back.
+    const config = { swarm: ['enabled = false'], store: ['cache_max_bytes = 0'] };
+    nodes = await nodeOfEach(lab, LINES, { config });
   });
 
   test('a cached layer whose byte has turned does not stand in the way of its image for ever', async () => {
@@ -56,7 +44,7 @@ suite('blobs that the disk lost', { skip, timeout: 300_000 }, () => {
     await repair(node, '--yes', '--', layer.digest);
     await lab.registry.forget();
     await containerd.pull(ref);
-    await assertReadable(node, image, 'default');
+    await assertImageReadable(node, image, 'default');
     assert.equal(await containerd.runContainer(ref), `${image.greeting}\n`);
     assert.equal((await doctor(node, '--read-all')).blobs.level, 'ok');
   });
@@ -99,7 +87,7 @@ suite('blobs that the disk lost', { skip, timeout: 300_000 }, () => {
       await lab.registry.forget();
       await pull('ctr');
       assert.deepEqual((await fetched()).sort(), lost);
-      await assertReadable(node(), image, 'default');
+      await assertImageReadable(node(), image, 'default');
       assert.equal(await node().containerd.runContainer(ref), `${image.greeting}\n`);
       assert.equal((await doctor(node(), '--read-all')).blobs.level, 'ok');
       assert.equal((await doctor(node())).images.level, 'ok');
@@ -116,7 +104,7 @@ suite('blobs that the disk lost', { skip, timeout: 300_000 }, () => {
       await lab.registry.forget();
       await pull('cri');
       assert.deepEqual((await fetched()).sort(), lost);
-      await assertReadable(node(), image, 'k8s.io');
+      await assertImageReadable(node(), image, 'k8s.io');
       assert.equal(
         await node().containerd.runContainer(ref, [], { namespace: 'k8s.io' }),
         `${image.greeting}\n`,
@@ -147,7 +135,7 @@ suite('blobs that the disk lost', { skip, timeout: 300_000 }, () => {
       assert.match(refused.stderr, /does not take its content from this daemon/);
       containerd.useStore({ kind: 'proxy', address: node().daemon.socket });
       await containerd.restart();
-      await assertReadable(node(), image, 'default');
+      await assertImageReadable(node(), image, 'default');
     });
   }
 });
@@ -201,24 +189,4 @@ async function cachedFile(node: SwarmNode, digest: string): Promise<string> {
 async function collect({ containerd }: SwarmNode): Promise<void> {
   await containerd.ctr(['leases', 'create', '--id', 'collect']);
   await containerd.ctr(['leases', 'rm', '--sync', 'collect']);
-}
-
-/** Every blob of the image, as containerd itself gives it, has the bytes of its digest. */
-async function assertReadable(node: SwarmNode, image: TestImage, space: string): Promise<void> {
-  const { containerd, host } = node;
-  const ctr = join(containerd.package.bin_dir, 'ctr');
-  for (const { digest } of blobsOf(image)) {
-    const script = '"$1" -a "$2" -n "$3" content get "$4" | sha256sum';
-    const argv = ['sh', '-c', script, 'sh', ctr, containerd.socket, space, digest];
-    const { stdout } = await host.run(argv);
-    assert.equal(`sha256:${stdout.slice(0, 64)}`, digest);
-  }
-}
-
-async function turnBit(file: string, at: number): Promise<void> {
-  await using handle = await open(file, 'r+');
-  const byte = Buffer.alloc(1);
-  await handle.read(byte, 0, 1, at);
-  byte[0] = byte[0]! ^ 1;
-  await handle.write(byte, 0, 1, at);
 }

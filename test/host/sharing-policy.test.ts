@@ -1,44 +1,30 @@
 // A containerd that isolates its namespaces: who only names a blob must not get it, and neither may a peer's copy help.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { after, before, suite, test } from 'node:test';
+import { suite, test } from 'node:test';
 import type { Finding } from '../../src/host/doctor/finding.ts';
-import { buildImage } from '../fixtures/image.ts';
 import type { TestImage } from '../fixtures/image.ts';
-import { cacheDir, debianTools } from './lab/debian-packages.ts';
 import type { ContainerdLine } from './lab/debian-packages.ts';
-import { NOTHING_LEFT, SwarmLab, blobsOf, hostReason, leftBehind } from './swarm-lab.ts';
-import type { SwarmNode } from './swarm-lab.ts';
+import { LITTLE, nodeOfEach, push, suiteLab } from './suite-lab.ts';
+import { blobsOf, hostReason } from './swarm-lab.ts';
+import type { SwarmLab, SwarmNode } from './swarm-lab.ts';
 
 const skip = hostReason() ?? false;
 const LINES = ['1.6', '1.7', '2.1', '2.3'] as const satisfies readonly ContainerdLine[];
 
 suite('isolated namespaces', { skip, timeout: 300_000 }, () => {
-  const stack = new AsyncDisposableStack();
-  const nodes = new Map<ContainerdLine, SwarmNode>();
+  let nodes: ReadonlyMap<ContainerdLine, SwarmNode>;
   let lab: SwarmLab;
   let image: TestImage;
   let ref: string;
   let holder: SwarmNode;
 
-  before(async () => {
-    const tools = await debianTools();
-    const { busybox } = tools;
-    const recipe = { seed: 'doctor', size_bytes: 3_000_000, zstd: true, index: true, busybox };
-    image = await buildImage(recipe, cacheDir());
-    lab = stack.use(await SwarmLab.create(tools));
-    ref = await lab.push(image, 'app');
+  suiteLab(async (made) => {
+    lab = made;
+    ({ image, ref } = await push(lab, LITTLE));
     holder = await lab.addNode('holder', { seeds: [image] });
-    for (const line of LINES) {
-      const config = { content: ['sharing_policy = "isolated"'] };
-      const options = { line, config, sharing_policy: 'isolated' } as const;
-      nodes.set(line, await lab.addNode(`i${line.replace('.', '')}`, options));
-    }
-  });
-
-  after(async () => {
-    await stack.disposeAsync();
-    assert.deepEqual(await leftBehind(), NOTHING_LEFT);
+    const config = { content: ['sharing_policy = "isolated"'] };
+    nodes = await nodeOfEach(lab, LINES, { config, sharing_policy: 'isolated' });
   });
 
   for (const line of LINES) {
