@@ -17,8 +17,13 @@ export interface CallPort {
   send(message: Uint8Array): Promise<void> | undefined;
   /** Ends the call, behind everything sent. */
   end(status: CallStatus): void;
-  /** A request message of `bytes` was taken up (not: answered): the client may send that much more. */
-  taken(bytes: number): void;
+  /** A request message was taken up (not: answered): the next one may be brought. */
+  taken(): void;
+  /**
+   * Of a dialogue: its handler is done with a message of `bytes`, in order. Other calls keep theirs, and what a dialogue has not
+   * told of by then, until they have settled.
+   */
+  freed(bytes: number): void;
 }
 
 /** What every call of a server shares. */
@@ -98,7 +103,7 @@ export class CallRunner implements CallContext {
   message(bytes: Uint8Array): void {
     if (this.#over) return;
     if (this.#facts.route.method.kind !== 'dialogue') {
-      this.#port.taken(bytes.length);
+      this.#port.taken();
       if (this.#request !== undefined) {
         this.#refuse('second request message in a call that takes one');
       } else {
@@ -274,8 +279,10 @@ export class CallRunner implements CallContext {
       for (;;) {
         const bytes = this.#waiting.shift();
         if (bytes === undefined) break;
-        this.#port.taken(bytes.length);
+        this.#port.taken();
         const { response, last } = await dialogue.answer(method.decode(bytes));
+        // Before the answer, so that the credit for the client's next message leaves with it.
+        this.#port.freed(bytes.length);
         if (this.#isOver()) return;
         this.#observeAnswer();
         const room = this.#port.send(method.encode(response));

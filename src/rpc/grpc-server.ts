@@ -159,6 +159,9 @@ class CallAdapter implements CallPort {
   taken(): void {
     if (!this.#over) this.#call.resume();
   }
+
+  /** grpc-js counts windows itself, one message ahead. */
+  freed(): void {}
 }
 
 /** grpc-js has turned `grpc-timeout` into a point in time, and ends the call itself then; the handler is told by us. */

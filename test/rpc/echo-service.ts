@@ -133,8 +133,9 @@ export class EchoService {
           await this.gate.promise;
         }
         before += 1;
+        const isSwallowed = message.text === 'gate' || message.text === 'swallow';
         return {
-          response: { ...message, number: before },
+          response: { ...message, ...(isSwallowed && { data: Buffer.alloc(0) }), number: before },
           last: message.text === 'last',
         };
       },

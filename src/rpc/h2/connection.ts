@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { DaemonError } from '../../base/errors.ts';
 import type { CallModules } from '../call-runner.ts';
+import type { CreditPool } from './credit-pool.ts';
 import {
   ConnectionError,
   DEFAULT_MAX_FRAME,
@@ -37,6 +38,9 @@ export type ConnectionEvents = {
   readonly runnerSettled: () => void;
 };
 
+/** `pool` is shared by all connections of a server. */
+export type ConnectionModules = CallModules & { readonly pool: CreditPool };
+
 type HeaderBlock = {
   readonly stream: number;
   readonly endStream: boolean;
@@ -50,7 +54,7 @@ type HeaderBlock = {
  * every Read once it has read enough of it.
  */
 export class Connection implements FrameSink {
-  readonly #modules: CallModules;
+  readonly #modules: ConnectionModules;
   readonly #socket: Socket;
   readonly #events: ConnectionEvents;
   readonly #outbox: Outbox;
@@ -69,7 +73,7 @@ export class Connection implements FrameSink {
   #phase: 'serving' | 'draining' | 'last' | 'dead' = 'serving';
 
   constructor(
-    modules: CallModules,
+    modules: ConnectionModules,
     { socket, greeted }: { readonly socket: Socket; readonly greeted: boolean },
     events: ConnectionEvents,
   ) {

@@ -1,6 +1,6 @@
 import { ConnectionError, H2_CODE } from './frames.ts';
 
-/** Given back at arrival: what may lie on a connection is bounded elsewhere, by the streams' budget for messages. */
+/** Given back at arrival: what may lie on a connection is bounded by the windows of its streams, see CreditPool. */
 export const CONNECTION_WINDOW = 64 * 1024 * 1024;
 const CREDIT_AT = 8 * 1024 * 1024;
 

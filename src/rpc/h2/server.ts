@@ -2,14 +2,15 @@ import type { Socket } from 'node:net';
 import type { DaemonError } from '../../base/errors.ts';
 import type { CallModules } from '../call-runner.ts';
 import type { RpcServer } from '../rpc-server.ts';
-import { Connection } from './connection.ts';
+import { Connection, type ConnectionModules } from './connection.ts';
+import { CreditPool } from './credit-pool.ts';
 
 /** Clients at once. containerd holds one connection, each command line client one. */
 const MAX_CONNECTIONS = 256;
 
 /** gRPC over our own HTTP/2, made for a unix socket: clients are local processes that may open the socket. */
 export class H2Server implements RpcServer {
-  readonly #modules: CallModules;
+  readonly #modules: ConnectionModules;
   readonly #connections = new Set<Connection>();
   readonly #idle: (() => void)[] = [];
   readonly #quiet: (() => void)[] = [];
@@ -17,7 +18,7 @@ export class H2Server implements RpcServer {
   #draining = false;
 
   constructor(modules: CallModules) {
-    this.#modules = modules;
+    this.#modules = { ...modules, pool: new CreditPool(modules) };
     modules.routes.watch(() => ({
       connections: this.#connections.size,
       streams: [...this.#connections].reduce((sum, { openStreams }) => sum + openStreams, 0),

@@ -3,16 +3,10 @@ import { type CallModules, type CallPort, CallRunner } from '../call-runner.ts';
 import type { Route } from '../routes.ts';
 import type { MessageParts } from '../service.ts';
 import { type CallStatus, statusOf } from '../status.ts';
-import { readUint32 } from './frames.ts';
 import { encodeLiteral, type HeaderField } from './hpack.ts';
+import { Inbound, type InboundModules, type MessageSink } from './inbound.ts';
 import { type Outbox, PREFIX_BYTES } from './outbox.ts';
 import type { RequestHead } from './request-head.ts';
-
-/**
- * Largest request message: containerd's clients are set to 16 MiB of payload in one message, the slack is for the
- * fields around it.
- */
-const MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 65_536;
 
 /** A status text is cut to this many characters: it must fit one HEADERS frame, percent-encoded. */
 const MAX_STATUS_TEXT = 1024;
@@ -22,34 +16,27 @@ export interface StreamHost {
   readonly modules: CallModules;
   /** The stream has something to send: send what windows and socket allow. */
   pump(stream: Stream): void;
-  /** `bytes` of DATA were consumed: the client may send as many more on this stream. */
-  credit(stream: Stream, bytes: number): void;
-  /** Takes `bytes` of the connection's budget for messages in the making; false when it is spent. */
-  reserve(bytes: number): boolean;
-  release(bytes: number): void;
+  /** The client may send `bytes` more of DATA on this stream. */
+  announce(stream: Stream, bytes: number): void;
+  /** The stream is over and no handler works for it any more: its messages are free. */
+  released(): void;
   runnerStarted(): void;
   runnerSettled(): void;
 }
 
-/** One HTTP/2 stream: messages in, messages and a status out. Its connection owns the flow-control bookkeeping. */
-export class Stream implements CallPort {
+/** One HTTP/2 stream: messages in, messages and a status out. Its connection owns the send windows. */
+export class Stream implements CallPort, MessageSink {
   readonly id: number;
   readonly head: RequestHead;
   /** Bytes of DATA the client lets us send; may be negative after a SETTINGS change (RFC 9113, 6.9.2). */
   sendWindow: number;
-  /** Bytes of DATA we still take. */
-  receiveWindow: number;
-  /** Consumed, and not yet given back to the client. */
-  uncredited = 0;
+  readonly inbound: Inbound;
   /** The client has sent END_STREAM. */
   remoteEnded = false;
   readonly #host: StreamHost;
   #runner: CallRunner | undefined;
-  readonly #prefix = new Uint8Array(PREFIX_BYTES);
-  #prefixHave = 0;
-  #message: Buffer | undefined;
-  #filled = 0;
-  #reserved = 0;
+  /** A handler may still work on a message. */
+  #working = false;
   #out: Uint8Array | undefined;
   #outPos = 0;
   #room: (() => void) | undefined;
@@ -57,17 +44,17 @@ export class Stream implements CallPort {
   #headSent = false;
   #closed = false;
 
-  constructor(host: StreamHost, init: StreamInit) {
+  constructor(host: StreamHost, inbound: InboundModules, init: StreamInit) {
     this.#host = host;
     this.id = init.id;
     this.head = init.head;
     this.sendWindow = init.sendWindow;
-    this.receiveWindow = init.receiveWindow;
+    this.inbound = new Inbound(inbound, this);
   }
 
   /** Neither message bytes nor a runner yet: the hot path may answer it. */
   get untouched(): boolean {
-    return this.#runner === undefined && this.#prefixHave === 0 && this.#message === undefined;
+    return this.#runner === undefined && this.inbound.untouched;
   }
 
   /** Our side has ended, or the stream was reset: it is to be forgotten. */
@@ -85,39 +72,33 @@ export class Stream implements CallPort {
     if (this.#runner === undefined && !this.#closed) this.#startRunner();
   }
 
-  /** Payload of a DATA frame. The bytes are not reused by the caller. */
-  data(bytes: Buffer, start: number, end: number): void {
-    let pos = start;
-    while (pos < end && !this.#closed) {
-      if (this.#message !== undefined) {
-        pos = this.#fill(this.#message, bytes, pos, end);
-        continue;
-      }
-      const taken = Math.min(PREFIX_BYTES - this.#prefixHave, end - pos);
-      this.#prefix.set(bytes.subarray(pos, pos + taken), this.#prefixHave);
-      this.#prefixHave += taken;
-      pos += taken;
-      if (this.#prefixHave < PREFIX_BYTES) return;
-      const length = readUint32(this.#prefix, 1);
-      if (!this.#admit(length)) return;
-      if (end - pos >= length) {
-        this.#deliver(bytes.subarray(pos, pos + length));
-        pos += length;
-      } else {
-        this.#message = Buffer.allocUnsafeSlow(length);
-        this.#filled = 0;
-      }
-    }
+  announce(bytes: number): void {
+    this.#host.announce(this, bytes);
+  }
+
+  begun(): void {
+    this.start();
+  }
+
+  message(bytes: Uint8Array): void {
+    this.#runner?.message(bytes);
+  }
+
+  refuse(error: DaemonError): void {
+    this.start();
+    this.#runner?.fail(error);
   }
 
   /** END_STREAM. `skipImmediate`: the hot path was tried. */
   halfClose(skipImmediate = false): void {
     this.remoteEnded = true;
+    this.inbound.end();
     if (this.#closed) return;
     this.start();
-    if (this.#prefixHave > 0) {
-      this.#fail(new DaemonError('protocol_error', 'request ends within a message'));
+    if (this.inbound.within) {
+      this.refuse(new DaemonError('protocol_error', 'request ends within a message'));
     } else {
+      this.inbound.arrived();
       this.#runner?.halfClose(skipImmediate);
     }
   }
@@ -131,7 +112,7 @@ export class Stream implements CallPort {
 
   /** Ends a call from outside, with a status: the daemon shuts down. */
   shutDown(error: DaemonError): void {
-    this.#fail(error);
+    this.refuse(error);
   }
 
   send(message: Uint8Array): Promise<void> | undefined {
@@ -168,9 +149,13 @@ export class Stream implements CallPort {
     this.#host.pump(this);
   }
 
-  taken(bytes: number): void {
-    this.#release(bytes);
-    this.#host.credit(this, bytes + PREFIX_BYTES);
+  taken(): void {
+    // Other calls wait for the client's end before they begin.
+    if (this.head.route?.method.kind === 'dialogue') this.inbound.arrived();
+  }
+
+  freed(bytes: number): void {
+    this.inbound.freed(bytes);
   }
 
   /** Moves output into the outbox as far as the windows go; gives how many bytes of DATA that were. */
@@ -208,46 +193,6 @@ export class Stream implements CallPort {
     return this.#out !== undefined;
   }
 
-  #fill(message: Buffer, bytes: Buffer, pos: number, end: number): number {
-    const count = Math.min(message.length - this.#filled, end - pos);
-    bytes.copy(message, this.#filled, pos, pos + count);
-    this.#filled += count;
-    if (this.#filled === message.length) {
-      this.#message = undefined;
-      this.#deliver(message);
-    }
-    return pos + count;
-  }
-
-  #admit(length: number): boolean {
-    this.start();
-    if (this.#prefix[0] !== 0) {
-      this.#fail(new DaemonError('unimplemented', 'compressed messages are not taken'));
-    } else if (length > MAX_MESSAGE_BYTES) {
-      this.#fail(
-        new DaemonError('resource_exhausted', `request message of ${length} bytes is too large`),
-      );
-    } else if (!this.#host.reserve(length)) {
-      this.#fail(
-        new DaemonError('resource_exhausted', 'too many bytes of unfinished requests; try again'),
-      );
-    } else {
-      this.#reserved += length;
-      return true;
-    }
-    return false;
-  }
-
-  #deliver(message: Uint8Array): void {
-    this.#prefixHave = 0;
-    this.#runner?.message(message);
-  }
-
-  #fail(error: DaemonError): void {
-    this.start();
-    this.#runner?.fail(error);
-  }
-
   #startRunner(): void {
     const { route } = this.head;
     if (route === undefined) {
@@ -261,8 +206,13 @@ export class Stream implements CallPort {
 
   #newRunner(route: Route): CallRunner {
     const { namespace, timeout_ms } = this.head;
-    const settled = (): void => this.#host.runnerSettled();
+    const settled = (): void => {
+      this.#host.runnerSettled();
+      this.#working = false;
+      if (this.#closed) this.#release();
+    };
     this.#host.runnerStarted();
+    this.#working = true;
     return new CallRunner(this.#host.modules, { route, namespace, timeout_ms, settled }, this);
   }
 
@@ -270,15 +220,14 @@ export class Stream implements CallPort {
     this.#closed = true;
     this.#out = undefined;
     this.#last = undefined;
-    this.#message = undefined;
-    this.#release(this.#reserved);
+    this.inbound.close();
+    if (!this.#working) this.#release();
     this.#wake();
   }
 
-  #release(bytes: number): void {
-    const released = Math.min(bytes, this.#reserved);
-    this.#reserved -= released;
-    if (released > 0) this.#host.release(released);
+  #release(): void {
+    this.inbound.release();
+    this.#host.released();
   }
 
   #wake(): void {
@@ -292,7 +241,6 @@ export type StreamInit = {
   readonly id: number;
   readonly head: RequestHead;
   readonly sendWindow: number;
-  readonly receiveWindow: number;
 };
 
 /** Trailers, with the response headers in front where none were sent ("Trailers-Only"). */

@@ -2,6 +2,7 @@ import type { DaemonError } from '../../base/errors.ts';
 import type { CallModules } from '../call-runner.ts';
 import type { Route } from '../routes.ts';
 import { OK, toGrpcStatus } from '../status.ts';
+import type { CreditPool } from './credit-pool.ts';
 import { ReceiveWindow, RecentIds } from './flow.ts';
 import {
   ConnectionError,
@@ -14,6 +15,7 @@ import {
   readUint32,
   unpad,
 } from './frames.ts';
+import type { InboundModules } from './inbound.ts';
 import type { MessageParts } from '../service.ts';
 import { byteLength, type Outbox, PREFIX_BYTES } from './outbox.ts';
 import type { RequestHead } from './request-head.ts';
@@ -23,14 +25,6 @@ import { Stream, type StreamHost } from './stream.ts';
 export const MAX_STREAMS = 1000;
 /** Calls whose handler still runs, the reset ones included: past this new ones are refused. */
 const MAX_UNSETTLED = 2 * MAX_STREAMS;
-/**
- * What a stream may hold. A message's bytes are given back to the window only when the call takes it up, so one
- * message of the largest size must fit beside the bytes that are not worth giving back yet.
- */
-export const STREAM_WINDOW = 17 * 1024 * 1024;
-const STREAM_CREDIT_AT = 512 * 1024;
-/** Bytes of request messages in the making or waiting, over all streams of a connection. */
-const MAX_UNFINISHED_BYTES = 96 * 1024 * 1024;
 /** Streams that we ended before the client did: what it had sent by then is ignored. */
 const MAX_REMEMBERED_RESETS = 256;
 /** The send window of either side before SETTINGS say otherwise (RFC 9113, 6.9.2). */
@@ -46,9 +40,13 @@ export type StreamsEvents = {
   readonly runnerSettled: () => void;
 };
 
+/** `pool` is shared by all connections of a server. */
+export type StreamsModules = CallModules & { readonly outbox: Outbox; readonly pool: CreditPool };
+
 /** The streams of one connection, with both directions' flow control (RFC 9113, 5 and 6.9). */
 export class Streams implements StreamHost {
   readonly modules: CallModules;
+  readonly #inbound: InboundModules;
   readonly #outbox: Outbox;
   readonly #events: StreamsEvents;
   readonly #streams = new Map<number, Stream>();
@@ -60,15 +58,15 @@ export class Streams implements StreamHost {
   /** The highest stream the client has opened, the refused ones included: what is above it is idle. */
   #opened = 0;
   #unsettled = 0;
-  #unfinished = 0;
   #sendWindow = DEFAULT_WINDOW;
   #peerInitialWindow = DEFAULT_WINDOW;
   #peerMaxFrame = DEFAULT_MAX_FRAME;
   #refusing = false;
   #dead = false;
 
-  constructor(modules: CallModules & { readonly outbox: Outbox }, events: StreamsEvents) {
+  constructor(modules: StreamsModules, events: StreamsEvents) {
     this.modules = modules;
+    this.#inbound = { pool: modules.pool, owner: this };
     this.#outbox = modules.outbox;
     this.#events = events;
   }
@@ -108,15 +106,15 @@ export class Streams implements StreamHost {
       return;
     }
     if (head.malformed) this.#sendReset(id, H2_CODE.protocol_error);
-    else this.#open(id, head, endStream);
+    else if (this.#inbound.pool.enter()) this.#open(id, head, endStream);
+    else this.#sendReset(id, H2_CODE.refused_stream);
   }
 
   #open(id: number, head: RequestHead, endStream: boolean): void {
-    const stream = new Stream(this, {
+    const stream = new Stream(this, this.#inbound, {
       id,
       head,
       sendWindow: this.#peerInitialWindow,
-      receiveWindow: STREAM_WINDOW,
     });
     this.#streams.set(id, stream);
     if (head.refuse_http !== undefined) stream.refuseHttp(head.refuse_http);
@@ -139,16 +137,16 @@ export class Streams implements StreamHost {
       this.#reset(stream, H2_CODE.stream_closed);
       return;
     }
-    stream.receiveWindow -= size;
-    if (stream.receiveWindow < 0) {
+    const { inbound } = stream;
+    if (!inbound.spend(size)) {
       this.#reset(stream, H2_CODE.flow_control_error);
       return;
     }
     const endStream = (flags & FLAG.end_stream) !== 0;
     const [from, to] = unpad(flags, bytes, start, end);
-    if (to - from < size) this.credit(stream, size - (to - from));
+    if (to - from < size) inbound.padding(size - (to - from));
     if (endStream && this.#answersAtOnce(stream, bytes, from, to)) return;
-    stream.data(bytes, from, to);
+    inbound.data(bytes, from, to);
     if (endStream) stream.halfClose();
   }
 
@@ -171,7 +169,7 @@ export class Streams implements StreamHost {
     }
     if (messages === undefined) {
       stream.remoteEnded = false;
-      stream.data(bytes, start, end);
+      stream.inbound.data(bytes, start, end);
       stream.halfClose(true);
       return true;
     }
@@ -182,6 +180,7 @@ export class Streams implements StreamHost {
       this.#outbox.answer(stream.id, messages, framed, this.#peerMaxFrame);
       this.#sendWindow -= framed;
       this.#streams.delete(stream.id);
+      this.released();
     } else {
       void stream.sendInTurn(messages, OK);
     }
@@ -262,23 +261,12 @@ export class Streams implements StreamHost {
     this.#events.written();
   }
 
-  credit(stream: Stream, bytes: number): void {
-    if (stream.closed || stream.remoteEnded || this.#dead) return;
-    stream.uncredited += bytes;
-    if (stream.uncredited < STREAM_CREDIT_AT) return;
-    stream.receiveWindow += stream.uncredited;
-    this.#put(() => this.#outbox.windowUpdate(stream.id, stream.uncredited));
-    stream.uncredited = 0;
+  announce(stream: Stream, bytes: number): void {
+    if (!this.#dead) this.#put(() => this.#outbox.windowUpdate(stream.id, bytes));
   }
 
-  reserve(bytes: number): boolean {
-    if (this.#unfinished + bytes > MAX_UNFINISHED_BYTES) return false;
-    this.#unfinished += bytes;
-    return true;
-  }
-
-  release(bytes: number): void {
-    this.#unfinished -= bytes;
+  released(): void {
+    this.#inbound.pool.leave();
   }
 
   runnerStarted(): void {
