@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { DaemonError, errnoOf } from '../base/errors.ts';
 
-/** Bytes of output kept per stream; what a program says beyond that is dropped, its exit code still counts. */
+/** Most bytes of output kept per stream unless the caller wants fewer; what a program says beyond that is dropped, its exit code still counts. */
 const OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
 
 /** How a program ended. `code` is null when a signal ended it. */
@@ -11,11 +11,16 @@ export type ProgramResult = {
   readonly stderr: string;
 };
 
-/** `deadline_ms`: the program is killed when it takes longer. `input`: what it reads on stdin; nothing by default. */
+/**
+ * `deadline_ms`: the program is killed when it takes longer. `input`: what it reads on stdin; nothing by default. `environment` is added to
+ * our own.
+ */
 type ProgramLimits = {
   readonly signal: AbortSignal;
   readonly deadline_ms: number;
   readonly input?: string;
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly output_max_bytes?: number;
 };
 
 /**
@@ -26,19 +31,20 @@ type ProgramLimits = {
 export type RunProgram = (argv: readonly string[], limits: ProgramLimits) => Promise<ProgramResult>;
 
 /** The real one. Output is UTF-8 and bounded; messages come in English so that they read like our own. */
-export const runProgram: RunProgram = async (argv, { signal, deadline_ms, input }) => {
+export const runProgram: RunProgram = async (argv, limits) => {
+  const { signal, deadline_ms, input, environment, output_max_bytes = OUTPUT_MAX_BYTES } = limits;
   const [program = '', ...args] = argv;
   const interrupted = (): boolean => signal.aborted;
   if (interrupted()) throw ended('cancelled', program, 'was not started: interrupted');
   const late = AbortSignal.timeout(deadline_ms);
   const child = spawn(program, args, {
     stdio: ['pipe', 'pipe', 'pipe'],
-    env: { ...process.env, LC_ALL: 'C' },
+    env: { ...process.env, LC_ALL: 'C', ...environment },
     signal: AbortSignal.any([signal, late]),
     killSignal: 'SIGKILL',
   });
-  const stdout = collect(child.stdout);
-  const stderr = collect(child.stderr);
+  const stdout = collect(child.stdout, output_max_bytes);
+  const stderr = collect(child.stderr, output_max_bytes);
   // A program may end without reading its input; its exit code tells the story.
   child.stdin.on('error', () => undefined);
   child.stdin.end(input ?? '');
@@ -49,6 +55,9 @@ export const runProgram: RunProgram = async (argv, { signal, deadline_ms, input 
     });
     return { code, stdout: stdout(), stderr: stderr() };
   } catch (cause) {
+    // What the program has started may hold its ends of the pipes for ever: writing on is the end of it, and we stop reading.
+    child.stdout.destroy();
+    child.stderr.destroy();
     if (interrupted()) throw ended('cancelled', program, 'was ended: interrupted', cause);
     if (late.aborted) {
       throw ended('deadline_exceeded', program, `took longer than ${deadline_ms} ms`, cause);
@@ -71,12 +80,12 @@ function ended(
   return new DaemonError(code, `${program} ${how}`, { program }, { cause });
 }
 
-function collect(stream: NodeJS.ReadableStream): () => string {
+function collect(stream: NodeJS.ReadableStream, max_bytes: number): () => string {
   const chunks: Buffer[] = [];
   let size = 0;
   stream.on('data', (chunk: Buffer) => {
-    if (size < OUTPUT_MAX_BYTES) chunks.push(chunk);
+    if (size < max_bytes) chunks.push(chunk);
     size += chunk.length;
   });
-  return () => Buffer.concat(chunks).toString('utf8', 0, OUTPUT_MAX_BYTES);
+  return () => Buffer.concat(chunks).toString('utf8', 0, max_bytes);
 }

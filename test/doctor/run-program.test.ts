@@ -32,3 +32,19 @@ test('an interrupted program is killed, and one that would start after that is n
     await assert.rejects(call, (error) => hasCode(error, 'cancelled'));
   }
 });
+
+test('what a killed program has started does not keep us reading, and what is kept of its output is bounded', async () => {
+  const flood = ['sh', '-c', 'yes | cat'];
+  await assert.rejects(runProgram(flood, { ...limits, deadline_ms: 100 }), (error) =>
+    hasCode(error, 'deadline_exceeded'),
+  );
+  const { stdout } = await runProgram(['seq', '100000'], { ...limits, output_max_bytes: 10 });
+  assert.equal(stdout, '1\n2\n3\n4\n5\n');
+});
+
+test('a program gets the environment it is given, and its input', async () => {
+  const environment = { REGION: 'north' };
+  const script = ['sh', '-c', 'echo $REGION; cat'];
+  const { stdout } = await runProgram(script, { ...limits, environment, input: 'in' });
+  assert.equal(stdout, 'north\nin');
+});
