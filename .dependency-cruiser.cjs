@@ -11,12 +11,13 @@ const rooms = {
   ops: '(base|config)/',
   store: ground,
   swarm: `${ground}|store/blob-store\\.ts`,
+  registry: ground,
   pull: `${ground}|store/blob-store\\.ts`,
   rpc: `${ground}|gen/`,
   host: 'base/|config/|oci/|ops/(register|logger)\\.ts',
   content: `${ground}|rpc/|pull/pull-port\\.ts|store/blob-store\\.ts|gen/`,
   control: `${ground}|rpc/|gen/`,
-  cli: `${ground}|rpc/|config/|gen/|host/`,
+  cli: `${ground}|rpc/|config/|gen/|host/|registry/`,
 };
 /**
  * Rooms inside the store, the lower ones first: each may import only from those it names. `local-store.ts` at its door joins them;
@@ -67,6 +68,31 @@ const swarmRules = [
     to: { path: '^src/swarm/', pathNot: `^src/swarm/(ground/|${swarmDoor}$)` },
   },
 ];
+/**
+ * The registry's inner rooms, the lower ones first, by the same rule; `registry-client.ts` at its door joins them.
+ */
+const registryRooms = {
+  ground: '',
+  places: 'ground',
+  credentials: 'ground',
+  wire: 'ground|places|credentials',
+};
+const registryRules = [
+  ...Object.entries(registryRooms).map(([room, may]) => ({
+    name: `registry-${room}`,
+    comment: `src/registry/${room} may import of the registry only: ${may || 'nothing'}`,
+    severity: 'error',
+    from: { path: `^src/registry/${room}/` },
+    to: { path: '^src/registry/', pathNot: `^src/registry/(${room}${may ? `|${may}` : ''})/` },
+  })),
+  {
+    name: 'registry-inner-rooms-are-private',
+    comment: 'the other rooms and the roof see the door only',
+    severity: 'error',
+    from: { path: '^src/', pathNot: '^src/registry/' },
+    to: { path: '^src/registry/[a-z]+/' },
+  },
+];
 module.exports = {
   forbidden: [
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
@@ -99,6 +125,8 @@ module.exports = {
       to: { path: '^src/store/[a-z]+/' },
     },
     ...swarmRules,
+    ...registryRules,
+    { name: 'only-registry-knows-undici', severity: 'error', from: { path: '^src/', pathNot: '^src/registry/wire/' }, to: { path: 'node_modules/undici' } },
     { name: 'only-swarm-knows-libp2p', severity: 'error', from: { path: '^src/', pathNot: '^src/swarm/' }, to: { path: 'node_modules/(@libp2p|libp2p|@chainsafe/libp2p|@multiformats)' } },
     { name: 'only-rpc-and-doors-know-grpc', severity: 'error', from: { path: '^src/', pathNot: '^src/(rpc|content|control)/' }, to: { path: 'node_modules/@grpc' } },
     { name: 'pure-ground', comment: 'oci and piece do no input or output', severity: 'error', from: { path: '^src/(oci|piece)/' }, to: { path: '^(node:)?(fs|net|http|https|http2|tls|dgram|child_process)' } },

@@ -25,14 +25,21 @@ function blob(): Uint8Array {
 
 const never = new AbortController().signal;
 
-/** Behaviours every PieceSource shows. Run it on the fake and on each real one. */
-export function pieceSourceSuite(name: string, open: OpenSource): void {
+/**
+ * Behaviours every PieceSource shows. Run it on the fake and on each real one. A source of kind `registry` has no piece lists to claim: it
+ * says so with `unimplemented`, whatever it holds.
+ */
+export function pieceSourceSuite(
+  name: string,
+  open: OpenSource,
+  { lists = true }: { readonly lists?: boolean } = {},
+): void {
   const bytes = blob();
   const digest = digestOf(bytes);
   const last = pieceCount(bytes.length) - 1;
 
   describe(`${name} as a PieceSource`, () => {
-    it('gives the piece list of the blob', async () => {
+    const givesList = async (): Promise<void> => {
       await using s = await open('whole', bytes);
       const list = await s.source.list({ max_pieces: last + 1, signal: never });
       assert.equal(isWellFormed(list), true);
@@ -40,7 +47,14 @@ export function pieceSourceSuite(name: string, open: OpenSource): void {
         { ...list, digests: Buffer.from(list.digests) },
         { ...listOf(digest, bytes), digests: Buffer.from(listOf(digest, bytes).digests) },
       );
-    });
+    };
+    const saysNoList = async (): Promise<void> => {
+      await using s = await open('whole', bytes);
+      const none = (e: unknown): boolean => hasCode(e, 'unimplemented');
+      await assert.rejects(s.source.list({ max_pieces: last + 1, signal: never }), none);
+    };
+    if (lists) it('gives the piece list of the blob', givesList);
+    else it('says unimplemented, for it has no piece lists to claim', saysNoList);
 
     it('refuses a list with more entries than it may take', async () => {
       await using s = await open('whole', bytes);
@@ -113,7 +127,7 @@ export function pieceSourceSuite(name: string, open: OpenSource): void {
     it('says not_found for a blob its holder does not have', async () => {
       await using s = await open('missing', bytes);
       const missing = (e: unknown): boolean => hasCode(e, 'not_found');
-      await assert.rejects(s.source.list({ max_pieces: 9, signal: never }), missing);
+      if (lists) await assert.rejects(s.source.list({ max_pieces: 9, signal: never }), missing);
       await assert.rejects(
         s.source.fetch(0, pieceLength(bytes.length, 0), { signal: never }),
         missing,
