@@ -99,6 +99,22 @@ process.exitCode = await runCommand(
           process_probe.containerdAddress(programs.runProgram, config_file, signal),
       };
     },
+    registry: async () => {
+      const [client, containerd, process_probe, programs, command] = await Promise.all([
+        import('./registry/registry-client.ts'),
+        import('./cli/containerd-client.ts'),
+        import('./host/doctor/containerd-process.ts'),
+        import('./host/run-program.ts'),
+        import('./cli/registry-command.ts'),
+      ]);
+      const { runProgram: run } = programs;
+      return {
+        openClient: (config) => new client.RegistryClient({ clock: systemClock, run }, config),
+        containerd: async (config_file, signal) =>
+          command.containerdPlaces(await process_probe.probeContainerd(run, config_file, signal)),
+        openContainerd: containerd.openContainerd,
+      };
+    },
     interrupted: () => {
       const controller = new AbortController();
       for (const name of ['SIGINT', 'SIGTERM'] as const) {

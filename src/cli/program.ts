@@ -13,6 +13,8 @@ import { HostFiles } from '../host/host-files.ts';
 import { runKeygen } from './keygen-command.ts';
 import { runMigrate } from './migrate-command.ts';
 import type { Output } from './output.ts';
+import type { RegistryWorld } from './registry-command.ts';
+import { addRegistry } from './registry-options.ts';
 import type { RepairWorld } from './repair-command.ts';
 import { addRepair } from './repair-options.ts';
 import { errorAsJson, runStatus } from './status-command.ts';
@@ -43,6 +45,8 @@ export type CommandModules = {
   readonly doctor: () => Promise<DoctorWorld>;
   /** The host that `repair` mends. */
   readonly repair: () => Promise<RepairWorld>;
+  /** The registries that `registry check` asks, and the containerd that knows where images come from. */
+  readonly registry: () => Promise<RegistryWorld>;
 };
 
 type Outcome = { code: number };
@@ -106,6 +110,8 @@ export function buildProgram(modules: CommandModules, outcome: Outcome): Command
   addTeardown(program, wiring, outcome, CONFIG_FILE);
   addDoctor(program, modules, outcome, CONFIG_FILE);
   addRepair(program, repairModules(modules), outcome, CONFIG_FILE);
+  const configured = (file: string) => inForce(modules, file).config.registry;
+  addRegistry(program, { ...modules, configured }, outcome, CONFIG_FILE);
   program
     .command('keygen')
     .description('make a cluster key; every host of a swarm has the same')

@@ -136,3 +136,19 @@ export function choiceList<const T extends readonly [string, ...string[]]>(
     .default(value as z.output<typeof element>[])
     .meta({ doc, expected: `some of ${values.map((v) => `"${v}"`).join(', ')}, each once` });
 }
+
+/** Absolute paths, in the order in which they are looked at. */
+export const pathList = (value: string[], doc: string) =>
+  z
+    .array(z.string().refine((p) => p.startsWith('/') && !p.includes('\0')))
+    .max(32)
+    .default(value)
+    .meta({ doc, expected: 'at most 32 absolute paths' });
+
+/** Registries by host and port. */
+export const registryList = (doc: string) =>
+  z
+    .array(z.string().refine((s) => (splitHostPort(s)?.port ?? 0) > 0))
+    .max(64)
+    .default([])
+    .meta({ doc, expected: 'at most 64 strings "host:port"' });

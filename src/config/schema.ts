@@ -16,7 +16,9 @@ import {
   listenOrOff,
   milliseconds,
   path,
+  pathList,
   port,
+  registryList,
   socketPath,
 } from './keys.ts';
 
@@ -179,6 +181,37 @@ const pull = z.strictObject({
   }),
 });
 
+const registry = z.strictObject({
+  hosts: registryList(
+    "Registries with a port that nothing else on this host tells. containerd notes for an image its registry without the port; the port is found in the names of certs_directories, of images and of the kubelet's pulls, and here.",
+  ),
+  certs_directories: pathList(
+    ['/etc/containerd/certs.d', '/etc/docker/certs.d'],
+    "Directories of containerd's hosts.toml files, looked through in this order after those that containerd's own configuration names.",
+  ),
+  credential_files: pathList(
+    [
+      '/etc/layerswarm/registry.json',
+      '/var/lib/kubelet/config.json',
+      '/root/.docker/config.json',
+      '/.docker/config.json',
+    ],
+    "Files in the form of Docker's config.json: auths, credHelpers and credsStore. Looked through in this order; those that are not there are passed over.",
+  ),
+  kubelet_directory: path(
+    '/var/lib/kubelet',
+    "The kubelet's root directory. The names of the images it is pulling are read there, and nothing else.",
+  ),
+  kubelet_provider_config: path(
+    '',
+    "The kubelet's --image-credential-provider-config. Its providers are asked for credentials only when this and kubelet_provider_directory are set.",
+  ),
+  kubelet_provider_directory: path(
+    '',
+    "The kubelet's --image-credential-provider-bin-dir: the programs of the providers.",
+  ),
+});
+
 const metrics = z.strictObject({
   listen: listenOrOff(
     '127.0.0.1:9479',
@@ -204,6 +237,7 @@ export const SECTIONS = {
   content: { doc: "The socket that stands in for containerd's content store.", schema: content },
   swarm: { doc: 'The other hosts.', schema: swarm },
   pull: { doc: 'How blobs are fetched from peers.', schema: pull },
+  registry: { doc: 'Where registries are, and what they are shown.', schema: registry },
   metrics: { doc: 'What monitoring sees.', schema: metrics },
   log: { doc: 'What is written to the journal.', schema: log },
 } as const;

@@ -101,6 +101,7 @@ export function commandBench(t: TestContext, world: Partial<CommandModules> = {}
     fetchStatus: async () => exampleStatus(),
     interrupted: () => new AbortController().signal,
     doctor: () => Promise.reject(new Error('this test has no host to look at')),
+    registry: () => Promise.reject(new Error('this test has no registry to ask')),
     repair: () => Promise.reject(new Error('this test has no host to mend')),
     host: {
       is_root: false,

@@ -24,6 +24,7 @@ const dump = (over: Partial<Dump> = {}): Dump => ({
   builtin_required: false,
   content_proxies: [{ name: 'layerswarm', address: SOCKET }],
   sharing_policy: 'shared',
+  cri_config_path: '',
   ...over,
 });
 const loaded = (ids: readonly string[], address = SOCKET): Runs['running'] => ({
