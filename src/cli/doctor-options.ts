@@ -31,7 +31,7 @@ export function addDoctor(
     .option('--only <checks>', 'only these checks, separated by commas')
     .addHelpText(
       'after',
-      '\nChecks: socket, service, config, wiring, images, blobs, swarm-port, cluster-key, disk, decompressors, socket-buffers, peers.\nExit codes: 0 all well, notes at most; 1 warnings; 2 failures.\n',
+      '\nChecks: socket, service, degraded, config, wiring, images, blobs, registries, swarm-port, cluster-key, disk, decompressors, socket-buffers, peers.\nExit codes: 0 all well, notes at most; 1 warnings; 2 failures.\n',
     )
     .action(async (options: DoctorOptions) => {
       const { runDoctorCommand } = await import('./doctor-command.ts');

@@ -12,6 +12,7 @@ import { CHECK_IDS, type CheckId, type Finding, findingOf, remark } from './find
 import { imagesCheck } from './images.ts';
 import { mapBounded } from './map-bounded.ts';
 import { peersCheck } from './peers.ts';
+import { registriesCheck } from './registries.ts';
 import { serviceCheck } from './service.ts';
 import { socketBuffersCheck } from './socket-buffers.ts';
 import { socketCheck } from './socket.ts';
@@ -44,6 +45,7 @@ const CHECKS: Readonly<Record<CheckId, RunnableCheck>> = {
   wiring: runnable(wiringCheck),
   images: runnable(imagesCheck),
   blobs: runnable(blobsCheck),
+  registries: runnable(registriesCheck),
   'swarm-port': runnable(swarmPortCheck),
   'cluster-key': runnable(clusterKeyCheck),
   disk: runnable(diskCheck),

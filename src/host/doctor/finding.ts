@@ -7,6 +7,7 @@ export const CHECK_IDS = [
   'wiring',
   'images',
   'blobs',
+  'registries',
   'swarm-port',
   'cluster-key',
   'disk',
