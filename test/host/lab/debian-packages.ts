@@ -26,6 +26,8 @@ export interface DebianTools {
   readonly containerd: Readonly<Record<DebianLine, ContainerdPackage>>;
   readonly runc: string;
   readonly registry: string;
+  /** In front of the registry: TLS, authentication, limits, redirects. */
+  readonly nginx: string;
   readonly igzip: { readonly bin: string; readonly library_dir: string };
   /** A static busybox, the runnable content of test images. */
   readonly busybox: string;
@@ -44,7 +46,15 @@ interface Stamp {
 
 const SCHEMA = 1;
 const PACKAGES: Readonly<Record<Suite, readonly string[]>> = {
-  bookworm: ['containerd', 'runc', 'docker-registry', 'isal', 'libisal2', 'busybox-static'],
+  bookworm: [
+    'containerd',
+    'runc',
+    'docker-registry',
+    'nginx',
+    'isal',
+    'libisal2',
+    'busybox-static',
+  ],
   trixie: ['containerd'],
   sid: ['containerd'],
 };
@@ -68,6 +78,7 @@ const HOST_TOOLS: Readonly<Record<string, string>> = {
   nsenter: 'util-linux',
   unshare: 'util-linux',
   flock: 'util-linux',
+  openssl: 'openssl',
 };
 
 /** Where unpacked packages and built images are kept: `LAYERSWARM_TEST_CACHE`, else `.cache` of the checkout. */
@@ -228,7 +239,7 @@ async function readStamp(dir: string): Promise<Stamp | undefined> {
   const same = (s: Suite) => PACKAGES[s].every((p) => stamp.suites[s][p] !== undefined);
   if (!(Object.keys(PACKAGES) as Suite[]).every(same)) return undefined;
   const tools = toolsOf(dir, stamp);
-  const files = [tools.runc, tools.registry, tools.igzip.bin, tools.busybox];
+  const files = [tools.runc, tools.registry, tools.nginx, tools.igzip.bin, tools.busybox];
   for (const l of LINES) files.push(join(tools.containerd[l].bin_dir, 'containerd'));
   return (await Promise.all(files.map(exists))).every(Boolean) ? stamp : undefined;
 }
@@ -251,6 +262,7 @@ function toolsOf(dir: string, stamp: Stamp): DebianTools {
     containerd: Object.fromEntries(containerd) as DebianTools['containerd'],
     runc: join(bookworm, 'usr/sbin/runc'),
     registry: join(bookworm, 'usr/bin/docker-registry'),
+    nginx: join(bookworm, 'usr/sbin/nginx'),
     igzip: {
       bin: join(bookworm, 'usr/bin/igzip'),
       library_dir: join(bookworm, 'usr/lib', triplet),
