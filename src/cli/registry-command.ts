@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { DaemonError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
+import { effectiveConfigPath, rootsOf } from '../host/cri-registries.ts';
 import type { ContainerdProbe } from '../host/doctor/containerd-process.ts';
 import type { ContainerdDoor } from '../host/repair/containerd-door.ts';
 import { isDigest } from '../oci/digest.ts';
@@ -124,8 +125,8 @@ export function containerdPlaces(
   probe: ContainerdProbe,
 ): { address: string; certs_directories: readonly string[] } | undefined {
   if (probe.kind === 'absent') return undefined;
-  const { address, effective } = probe;
-  const config_path = 'failure' in effective ? '' : effective.cri_config_path;
-  const certs_directories = config_path.split(':').filter((path) => path.startsWith('/'));
-  return { address, certs_directories };
+  const { address, effective, version } = probe;
+  if ('failure' in effective) return { address, certs_directories: [] };
+  const config_path = effectiveConfigPath(effective.cri_registries, version);
+  return { address, certs_directories: rootsOf(config_path) };
 }

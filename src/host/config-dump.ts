@@ -6,12 +6,10 @@ import {
   PROXY_NAME,
   stringList,
 } from './containerd-config.ts';
+import { type CriRegistries, criRegistries } from './cri-registries.ts';
 
 /** The plugin whose table holds `content_sharing_policy`. */
 export const METADATA_PLUGIN = 'io.containerd.metadata.v1.bolt';
-
-/** The plugins that hold CRI's registries: of 2.x, and of 1.x. */
-const CRI_PLUGINS = ['io.containerd.cri.v1.images', 'io.containerd.grpc.v1.cri'];
 
 /** What `containerd config dump` says about content stores. */
 export type DumpFacts = {
@@ -26,8 +24,7 @@ export type DumpFacts = {
   readonly content_proxies: readonly { readonly name: string; readonly address: string }[];
   /** `isolated`: a namespace that has not brought the bytes of a blob must not get them from another one. */
   readonly sharing_policy: SharingPolicy;
-  /** `config_path` of CRI's registries as it stands there, a list with colons as the case may be; '' when there is none. */
-  readonly cri_config_path: string;
+  readonly cri_registries: CriRegistries;
 };
 
 /** containerd's `content_sharing_policy`. */
@@ -51,10 +48,7 @@ export function dumpFacts(dump: ContainerdTable): DumpFacts {
       tableOf(tableOf(dump['plugins'])[METADATA_PLUGIN])['content_sharing_policy'] === 'isolated'
         ? 'isolated'
         : 'shared',
-    cri_config_path: CRI_PLUGINS.map((plugin) => {
-      const { registry } = tableOf(tableOf(dump['plugins'])[plugin]);
-      return textOf(tableOf(registry)['config_path'], '');
-    }).reduce((found, path) => found || path, ''),
+    cri_registries: criRegistries(dump),
   };
 }
 

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { effectiveConfigPath, isTakenWhole } from '../../src/host/cri-registries.ts';
 import { dumpFacts } from '../../src/host/config-dump.ts';
 import {
   judgeRegistries,
@@ -20,6 +21,7 @@ function runs(over: Partial<Extract<RegistriesFacts, { kind: 'runs' }>>): Regist
     version: '2.3.4',
     config_file: '/etc/containerd/config.toml',
     config_path: '/etc/containerd/certs.d',
+    is_taken_whole: false,
     files: [{ file: FILE, kind: 'hosts' }],
     restart: 'systemctl restart containerd',
     ...over,
@@ -31,13 +33,13 @@ judgeTable('registries', judgeRegistries, [
   { id: 'no file', facts: runs({ files: [] }), level: 'ok', says: /no hosts.toml/ },
   {
     id: 'the default list of 2.3 without any file',
-    facts: runs({ config_path: LIST, files: [] }),
+    facts: runs({ config_path: LIST, is_taken_whole: true, files: [] }),
     level: 'ok',
     says: /no hosts.toml/,
   },
   {
     id: 'a list that 2.x takes for one directory',
-    facts: runs({ config_path: LIST }),
+    facts: runs({ config_path: LIST, is_taken_whole: true }),
     level: 'warn',
     says: /2\.3\.4 takes .* for one directory: \/etc\/containerd\/certs\.d\/reg\.example\/hosts\.toml does not count/,
     mend: 'config_path = "/etc/containerd/certs.d"',
@@ -94,7 +96,11 @@ test('the files of every root are looked at, and what is in them is told apart',
   const effective = {
     ...dumpFacts({}),
     imports: [],
-    cri_config_path: `${root}/a:${root}/b:${root}/none`,
+    cri_registries: {
+      config_path: `${root}/a:${root}/b:${root}/none`,
+      has_mirrors: false,
+      pulls_locally: false,
+    },
   };
   const process = {
     binary: '/usr/bin/containerd',
@@ -111,10 +117,65 @@ test('the files of every root are looked at, and what is in them is told apart',
   assert.deepEqual(facts.kind === 'runs' && facts.files, files);
 });
 
-test("CRI's config_path is found in the dumps of 1.x and 2.x", () => {
-  const registry = { config_path: '/certs' };
-  for (const name of ['io.containerd.grpc.v1.cri', 'io.containerd.cri.v1.images']) {
-    assert.equal(dumpFacts({ plugins: { [name]: { registry } } }).cri_config_path, '/certs');
-  }
-  assert.equal(dumpFacts({}).cri_config_path, '');
-});
+const images = 'io.containerd.cri.v1.images';
+
+/** A dump with these settings of CRI's plugin, and what becomes of its `config_path`. */
+const dumps = [
+  {
+    id: '1.7',
+    version: '1.7.24',
+    plugins: { 'io.containerd.grpc.v1.cri': { registry: { config_path: LIST } } },
+    effective: LIST,
+    is_taken_whole: false,
+  },
+  {
+    id: '2.1 with a list',
+    version: '2.1.9',
+    plugins: { [images]: { registry: { config_path: LIST } } },
+    effective: LIST,
+    is_taken_whole: true,
+  },
+  {
+    id: '2.1 with a list and layers discarded, which makes it pull by itself',
+    version: '2.1.9',
+    plugins: { [images]: { discard_unpacked_layers: true, registry: { config_path: LIST } } },
+    effective: LIST,
+    is_taken_whole: false,
+  },
+  {
+    id: '2.1 without any',
+    version: '2.1.9',
+    plugins: { [images]: { registry: { config_path: '' } } },
+    effective: '',
+    is_taken_whole: false,
+  },
+  {
+    id: '2.3 without any, whose default the dump does not show',
+    version: '2.3.7',
+    plugins: { [images]: { max_concurrent_downloads: 3, registry: { config_path: '' } } },
+    effective: LIST,
+    is_taken_whole: true,
+  },
+  {
+    id: '2.3 with mirrors of old',
+    version: '2.3.7',
+    plugins: { [images]: { registry: { config_path: '', mirrors: { 'docker.io': {} } } } },
+    effective: '',
+    is_taken_whole: false,
+  },
+  {
+    id: '2.3 with one directory',
+    version: '2.3.7',
+    plugins: { [images]: { registry: { config_path: '/certs' } } },
+    effective: '/certs',
+    is_taken_whole: false,
+  },
+];
+
+for (const { id, version, plugins, effective, is_taken_whole } of dumps) {
+  test(`the config_path in force: containerd ${id}`, () => {
+    const { cri_registries } = dumpFacts({ plugins });
+    assert.equal(effectiveConfigPath(cri_registries, version), effective);
+    assert.equal(isTakenWhole(cri_registries, version), is_taken_whole);
+  });
+}

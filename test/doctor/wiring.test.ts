@@ -24,7 +24,7 @@ const dump = (over: Partial<Dump> = {}): Dump => ({
   builtin_required: false,
   content_proxies: [{ name: 'layerswarm', address: SOCKET }],
   sharing_policy: 'shared',
-  cri_config_path: '',
+  cri_registries: { config_path: '', has_mirrors: false, pulls_locally: false },
   ...over,
 });
 const loaded = (ids: readonly string[], address = SOCKET): Runs['running'] => ({

@@ -2,6 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DaemonError } from '../../base/errors.ts';
 import { parseContainerd } from '../containerd-config.ts';
+import { effectiveConfigPath, isTakenWhole, rootsOf } from '../cri-registries.ts';
 import { restartCommand } from './containerd-process.ts';
 import type { Check } from './context.ts';
 import { type Finding, findingOf, type Remark, remark } from './finding.ts';
@@ -25,8 +26,10 @@ export type RegistriesFacts =
       readonly kind: 'runs';
       readonly version: string | undefined;
       readonly config_file: string;
-      /** CRI's, as it stands there. */
+      /** CRI's, as it is in force. */
       readonly config_path: string;
+      /** A list that counts as one directory. */
+      readonly is_taken_whole: boolean;
       readonly files: readonly HostsFile[];
       readonly restart: string;
     };
@@ -39,14 +42,15 @@ export const registriesCheck: Check<RegistriesFacts> = {
     if (probe.kind === 'absent') return { kind: 'absent' };
     const { effective, version, process } = probe;
     if ('failure' in effective) return { kind: 'unknown', why: effective.failure };
-    const config_path = effective.cri_config_path;
+    const config_path = effectiveConfigPath(effective.cri_registries, version);
+    const is_taken_whole = isTakenWhole(effective.cri_registries, version);
     const files: HostsFile[] = [];
-    for (const root of config_path.split(':').filter((path) => path.startsWith('/'))) {
+    for (const root of rootsOf(config_path)) {
       files.push(...(await hostsFiles(root)));
     }
     const { config_file } = process;
     const restart = restartCommand(process);
-    return { kind: 'runs', version, config_file, config_path, files, restart };
+    return { kind: 'runs', version, config_file, config_path, is_taken_whole, files, restart };
   },
   judge: judgeRegistries,
 };
@@ -96,9 +100,9 @@ export function judgeRegistries(facts: RegistriesFacts): Finding {
 
 type Runs = RegistriesFacts & { kind: 'runs' };
 
-/** CRI of 2.x takes the whole of `config_path` for one directory, and 2.3 has a list there by default: measured on 2.1 and 2.3. */
-function listRemarks({ version, config_path, config_file, files, restart }: Runs): Remark[] {
-  if (majorOf(version) !== 2 || !config_path.includes(':') || files.length === 0) return [];
+function listRemarks(facts: Runs): Remark[] {
+  const { version, config_path, is_taken_whole, config_file, files, restart } = facts;
+  if (!is_taken_whole || files.length === 0) return [];
   const [first = ''] = config_path.split(':');
   const text = `containerd ${version ?? ''} takes CRI's config_path "${config_path}" for one directory: ${named(files)} ${files.length === 1 ? 'does' : 'do'} not count for the kubelet and crictl`;
   const mend = `config_path = "${first}" under [plugins."io.containerd.cri.v1.images".registry] in ${config_file}, and every registry's directory there; ${restart}`;
