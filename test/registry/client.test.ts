@@ -1,43 +1,11 @@
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { hasCode, type ErrorCode } from '../../src/base/errors.ts';
+import { hasCode } from '../../src/base/errors.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { never, registryBench } from './registry-bench.ts';
-import { type Behaviour, partHeaders } from './registry-server.ts';
-
-const MIB = 1024 * 1024;
-const blob = randomBytes(3 * MIB);
-
-type Bench = Awaited<ReturnType<typeof registryBench>>;
-
-/** Reads a part of the blob and compares it. */
-async function readPart(
-  { client, origin, server }: Bench,
-  offset = MIB,
-  length = MIB,
-  signal = never,
-) {
-  const digest = server.addBlob(blob) as Digest;
-  const into = new Uint8Array(length);
-  const seen: number[] = [];
-  const onProgress = (n: number): void => void seen.push(n);
-  const wish = { digest, size_bytes: blob.length, offset, into, onProgress };
-  const read = await client.range(origin, wish, { signal });
-  assert.equal(Buffer.compare(into, blob.subarray(offset, offset + length)), 0);
-  assert.equal(seen.at(-1), length);
-  assert.deepEqual(
-    seen,
-    seen.toSorted((a, b) => a - b),
-  );
-  return read;
-}
-
-const ofBlobs =
-  (act: Behaviour): Behaviour =>
-  (asked, response) =>
-    asked.url.includes('/blobs/') && act(asked, response);
+import { blob, MIB, ofBlobs, readPart } from './blob-part.ts';
+import { partHeaders } from './registry-server.ts';
 
 test('a range is one request on a connection that is kept', async (t) => {
   const bench = await registryBench(t);
@@ -144,141 +112,6 @@ test('a body that is cut again and again without bringing anything is given up, 
     assert.ok(bench.server.asked.length <= 8, String(bench.server.asked.length));
   }
 });
-
-const lies: readonly (readonly [what: string, code: ErrorCode, act: Behaviour])[] = [
-  [
-    'another range',
-    'protocol_error',
-    (_, response) => {
-      response.writeHead(206, partHeaders(0, MIB - 1, blob.length)).end(blob.subarray(0, MIB));
-      return true;
-    },
-  ],
-  [
-    'more than the range',
-    'protocol_error',
-    (_, response) => {
-      const headers = partHeaders(MIB, 2 * MIB - 1, blob.length);
-      response.writeHead(206, { 'content-range': headers['content-range'] }).end(blob);
-      return true;
-    },
-  ],
-  [
-    'another size',
-    'protocol_error',
-    (_, response) => {
-      response.writeHead(206, partHeaders(MIB, 2 * MIB - 1, 5 * MIB)).end(blob.subarray(0, MIB));
-      return true;
-    },
-  ],
-  [
-    'no Content-Range',
-    'protocol_error',
-    (_, response) => {
-      response.writeHead(206).end(blob.subarray(0, MIB));
-      return true;
-    },
-  ],
-  [
-    'several parts',
-    'protocol_error',
-    (_, response) => {
-      response.writeHead(206, { 'content-type': 'multipart/byteranges; boundary=x' }).end('--x');
-      return true;
-    },
-  ],
-  [
-    'encoded bytes',
-    'protocol_error',
-    (_, response) => {
-      const headers = partHeaders(MIB, 2 * MIB - 1, blob.length);
-      response.writeHead(206, { ...headers, 'content-encoding': 'gzip' });
-      response.end(blob.subarray(0, MIB));
-      return true;
-    },
-  ],
-  [
-    'a whole blob of another size',
-    'protocol_error',
-    (_, response) => {
-      response.writeHead(200, { 'content-length': 10 }).end('x'.repeat(10));
-      return true;
-    },
-  ],
-  [
-    'nothing at all, with status 204',
-    'protocol_error',
-    (_, response) => {
-      response.writeHead(204).end();
-      return true;
-    },
-  ],
-  [
-    'endless headers',
-    'protocol_error',
-    (_, response) => {
-      response.socket?.write('HTTP/1.1 206 Partial\r\n');
-      const more = (): void => {
-        while (response.socket?.write(`x-more: ${'y'.repeat(1000)}\r\n`) === true);
-      };
-      response.socket?.on('drain', more);
-      more();
-      return true;
-    },
-  ],
-  [
-    'what is no HTTP',
-    'protocol_error',
-    (_, response) => {
-      response.socket?.end('+OK ready\r\n');
-      return true;
-    },
-  ],
-  [
-    'status 416',
-    'out_of_range',
-    (_, response) => {
-      response.writeHead(416).end();
-      return true;
-    },
-  ],
-];
-
-for (const [what, code, act] of lies) {
-  test(`an answer with ${what} is ${code}`, async (t) => {
-    const bench = await registryBench(t);
-    bench.server.behaviour = ofBlobs(act);
-    await assert.rejects(readPart(bench), (e) => hasCode(e, code));
-  });
-}
-
-const statuses = [
-  [400, 'protocol_error'],
-  [401, 'permission_denied'],
-  [403, 'permission_denied'],
-  [404, 'not_found'],
-  [410, 'not_found'],
-  [429, 'unavailable'],
-  [500, 'unavailable'],
-  [503, 'unavailable'],
-] as const;
-
-for (const [status, code] of statuses) {
-  test(`status ${status} is ${code}, and is not asked for again at once`, async (t) => {
-    const bench = await registryBench(t);
-    bench.server.behaviour = ofBlobs((_, response) => {
-      response.writeHead(status).end('hunter2');
-      return true;
-    });
-    for (let i = 0; i < 3; i++) {
-      await assert.rejects(
-        readPart(bench),
-        (e) => hasCode(e, code) && !e.message.includes('hunter2'),
-      );
-    }
-    assert.equal(bench.server.asked.length, 1);
-  });
-}
 
 test('a server that says when it may be asked again is left alone until then', async (t) => {
   const clock = new FakeClock();
