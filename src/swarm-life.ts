@@ -8,6 +8,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { DaemonError } from './base/errors.ts';
 import type { SourceFault } from './piece/exclusion.ts';
 import type { PieceSource } from './piece/source.ts';
+import type { SourceStanding } from './piece/standing.ts';
 import type { SharedBlobs } from './store/blob-store.ts';
 
 const inside = new AsyncLocalStorage<SwarmLife | undefined>();
@@ -125,6 +126,8 @@ class LivingSource implements PieceSource {
   readonly kind: PieceSource['kind'];
   readonly near: boolean;
   readonly depth: number;
+  /** Numbers in memory: nothing in there can fail. */
+  readonly standing: SourceStanding;
 
   constructor(life: SwarmLife, source: PieceSource) {
     this.#life = life;
@@ -133,6 +136,7 @@ class LivingSource implements PieceSource {
     this.kind = source.kind;
     this.near = source.near;
     this.depth = source.depth;
+    this.standing = source.standing;
   }
 
   list({
@@ -157,9 +161,9 @@ class LivingSource implements PieceSource {
     );
   }
 
-  blame(fault: SourceFault): void {
+  blame(fault: SourceFault, facts?: Parameters<PieceSource['blame']>[1]): void {
     // Nobody is blamed for the end of our own swarm.
     if (this.#life.signal.aborted) return;
-    this.#life.guard(() => this.#source.blame(fault), undefined);
+    this.#life.guard(() => this.#source.blame(fault, facts), undefined);
   }
 }

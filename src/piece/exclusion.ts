@@ -20,15 +20,22 @@ export type ExclusionReason =
   | 'other_list'
   /** Pull: it announced the blob and does not have it; swarm: it announces no such blob. Out for this blob only. */
   | 'no_content'
-  /** Pull: no byte, or below the minimum rate, and others were faster. Out for seconds in its session and in the swarm. */
+  /** Pull: no byte in the time in which one must come. Out for all pulls for a second, longer each time in a row, and until a byte comes. */
   | 'stalled'
-  /** Pull: the connection was lost or refused. Out for seconds in its session and in the swarm. */
+  /** Pull: the connection was lost or refused. Out for all pulls for a second, longer each time in a row. */
   | 'gone'
-  /** Pull: it has no upload slot for us now. Out of its session for a growing pause below or at a second. */
+  /** Pull: a pull that was waited for got less than the lowest rate from it, in all the time it has. Out for all pulls for half a minute. */
+  | 'too_slow'
+  /** Pull: it cannot begin now. Out for all pulls until the time it named, else for a growing pause up to a second. Worth waiting for. */
   | 'busy';
 
 /** In force until `until_ms` of the monotonic clock; Infinity = for good. */
-export type Exclusion = { readonly reason: ExclusionReason; readonly until_ms: number };
+export type Exclusion = {
+  readonly reason: ExclusionReason;
+  readonly until_ms: number;
+  /** True when the source itself named the time. */
+  readonly promised?: boolean;
+};
 
 /** What the pull room may say of a source to its owner, who then decides what follows for the host behind it. */
 export type SourceFault = Exclude<ExclusionReason, 'banned' | 'other_list'>;
@@ -42,7 +49,7 @@ export function isVerdict(reason: ExclusionReason): reason is Verdict {
 }
 
 /**
- * Why a source comes last. Pull: `stalled` = one of its requests stalled, `wrong_list` = it repeats a list that was refuted before it
- * spoke. Swarm: `busy` = it had no upload slot half a second ago.
+ * Why a source comes last. `stalled` = one of its requests stalled and it has delivered nothing since; `wrong_list` = it repeats a list
+ * that was refuted before it spoke, for this blob.
  */
-export type Demotion = Extract<ExclusionReason, 'stalled' | 'wrong_list' | 'busy'>;
+export type Demotion = Extract<ExclusionReason, 'stalled' | 'wrong_list'>;

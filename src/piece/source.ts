@@ -1,6 +1,7 @@
 import type { Digest } from '../oci/digest.ts';
 import type { SourceFault } from './exclusion.ts';
 import type { PieceList } from './piece-list.ts';
+import type { SourceStanding } from './standing.ts';
 
 /** A piece as it came off the wire. Nobody may use its bytes before the verifier has compared their digest. */
 export type UnverifiedPiece = {
@@ -14,8 +15,9 @@ export type UnverifiedPiece = {
  * Something that can hand over pieces of one blob: a peer, or the registry. The pull room plans over these and knows
  * nothing of libp2p or HTTP. Implementations own their connections; a source is for one blob of one pull.
  *
- * Failures of `fetch` and `list` are `DaemonError`s: `unavailable` = busy, try again later or elsewhere; `not_found` =
- * does not have it (any more); `protocol_error` = broke the protocol; `deadline_exceeded`, `cancelled`; anything else = gone.
+ * Failures of `fetch` and `list` are `DaemonError`s: `unavailable` = busy, try again after `facts.retry_after_ms` (where it says) or
+ * elsewhere; `not_found` = does not have it (any more); `protocol_error` = broke the protocol; `deadline_exceeded`, `cancelled`;
+ * anything else = gone.
  */
 export interface PieceSource {
   /** Stable name of who stands behind it (peer id, registry host); the key for exclusions. */
@@ -25,6 +27,8 @@ export interface PieceSource {
   readonly near: boolean;
   /** How many requests it takes at once before they only queue (2 on QUIC, 4 on TCP). */
   readonly depth: number;
+  /** Of the host behind it, shared by all sources of that host. */
+  readonly standing: SourceStanding;
   /** The source's claim of the blob's piece digests. At most `max_pieces` entries are accepted. */
   list(options: { max_pieces: number; signal: AbortSignal }): Promise<PieceList>;
   /**
@@ -36,8 +40,8 @@ export interface PieceSource {
     length: number,
     options: { signal: AbortSignal; onProgress?: (received_bytes: number) => void },
   ): Promise<UnverifiedPiece>;
-  /** Tells the source's owner what it did wrong: the owner decides about bans and candidate lists. */
-  blame(fault: SourceFault): void;
+  /** Tells the source's owner what it did wrong, and what a busy answer said: the owner decides about bans, candidate lists and the standing. */
+  blame(fault: SourceFault, facts?: { readonly retry_after_ms?: number | undefined }): void;
 }
 
 /** Finds sources for a blob from memory: no call of it may cost a round trip. */

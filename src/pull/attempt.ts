@@ -3,13 +3,14 @@ import { PIECE_BYTES, pieceCount, pieceLength } from '../piece/layout.ts';
 import type { UnverifiedPiece } from '../piece/source.ts';
 import type { StagedBlob } from '../store/blob-store.ts';
 import { slept } from './deadline.ts';
-import type { Lane } from './fetch-gate.ts';
+import type { DepthWaiter, Lane } from './fetch-gate.ts';
 import { Flight } from './flight.ts';
 import type { Claim, ListClaims } from './list-claims.ts';
 import { type Assignment, plan } from './planner.ts';
 import { PULL_LIMITS, type PullConfig } from './pull-config.ts';
 import type { PullModules } from './pull-modules.ts';
-import { type Member, planSource, type Roster } from './roster.ts';
+import { ProgressGuard } from './progress-guard.ts';
+import type { Member, Roster } from './roster.ts';
 import { secondOpinion } from './second-opinion.ts';
 import type { StallKind } from './stall-watch.ts';
 
@@ -40,14 +41,14 @@ export class Attempt {
   readonly #jobs = new Set<Promise<void>>();
   /** Sources excluded for `other_list`, to the end of this attempt: no candidates here, but not to blame. */
   readonly #otherList = new Set<string>();
-  readonly #asked: Record<Lane, number> = { front: 0, back: 0 };
+  readonly #asked: Record<Lane, number> = { quick: 0, urgent: 0, front: 0, back: 0 };
+  readonly #guard: ProgressGuard;
+  readonly #quick: boolean;
+  readonly #waiter: DepthWaiter;
   #cursor = 0;
   #signal = new AbortController().signal;
   #end: AttemptEnd | undefined;
   #wake = new AbortController();
-  #received_bytes = 0;
-  #mark = { at_ms: 0, bytes: 0, given: 0 };
-  #starved_ms: number | undefined;
   #found_ms = 0;
 
   constructor(modules: PullModules, work: AttemptWork, config: PullConfig) {
@@ -55,6 +56,9 @@ export class Attempt {
     this.#work = work;
     this.#config = config;
     this.#pieces = pieceCount(work.staged.size_bytes);
+    this.#quick = work.staged.size_bytes <= PULL_LIMITS.quick_bytes;
+    this.#waiter = { urgent: this.#pieces === 1 && work.waited(), onFreed: () => this.kick() };
+    this.#guard = new ProgressGuard(work, config, modules.clock.now_ms(), this.#candidates());
   }
 
   /** Something changed that may let it go on: a waiter came, sources appeared. */
@@ -69,13 +73,12 @@ export class Attempt {
 
   /** Works until there is a reason to end. Returns after the last request is gone; never rejects. */
   async run(signal: AbortSignal): Promise<AttemptEnd> {
-    const { clock, loads } = this.#modules;
+    const { clock, gate } = this.#modules;
     this.#signal = signal;
     const onAbort = (): void => this.#finish('aborted');
-    const offFreed = loads.onFreed(() => this.kick());
+    const unwait = gate.wait(this.#waiter);
     if (signal.aborted) onAbort();
     else signal.addEventListener('abort', onAbort, { once: true });
-    this.#mark = this.#markAt(clock.now_ms());
     this.#found_ms = clock.now_ms();
     while (this.#end === undefined) {
       this.#wake = new AbortController();
@@ -85,7 +88,7 @@ export class Attempt {
         await slept(clock, Math.max(1, due_ms - clock.now_ms()), this.#wake.signal);
       }
     }
-    offFreed();
+    unwait();
     signal.removeEventListener('abort', onAbort);
     for (const flight of this.#flights) flight.abort();
     while (this.#jobs.size > 0) await Promise.all(this.#jobs);
@@ -111,21 +114,22 @@ export class Attempt {
       this.#found_ms = now;
       roster.refresh();
     }
-    this.#guardProgress(now);
+    if (this.#guard.isStuck(now, this.#flights, this.#candidates())) this.#stuck();
     if (this.#end !== undefined) return now;
     this.#giveUpStalled(now);
     this.#request();
     const due = this.#flights.size > 0 ? now + PULL_LIMITS.rate_step_ms : Number.POSITIVE_INFINITY;
-    const guard = waited() ? this.#mark.at_ms + this.#config.no_progress_ms : due;
-    return Math.min(due, guard, this.#found_ms + PULL_LIMITS.refind_ms, this.#starved(now));
+    const guard = waited() ? this.#guard.due_ms : due;
+    // A near source that is busy may be waited for although others could be asked.
+    const busy = roster.busy_until_ms(this.#candidates()) ?? due;
+    return Math.min(due, guard, busy, this.#found_ms + PULL_LIMITS.refind_ms, this.#starved(now));
   }
 
-  /** Ends the attempt when nobody can give anything: at once, or after `busy_wait_ms` when holders are only busy. Returns when to look again. */
+  /** Ends the attempt when nobody can give anything: at once, or after a while when holders are only busy. Returns when to look again. */
   #starved(now_ms: number): number {
     const never = Number.POSITIVE_INFINITY;
-    if (this.#flights.size > 0 || this.#asked.front + this.#asked.back > 0 || this.#jobs.size > 0) {
-      return never;
-    }
+    const asked = Object.values(this.#asked).some((count) => count > 0);
+    if (this.#flights.size > 0 || asked || this.#jobs.size > 0) return never;
     const { roster } = this.#work;
     if (this.#candidates().some((m) => roster.usable(m))) return never; // its depth is taken by another session
     const busy_ms = roster.busy_until_ms(this.#candidates());
@@ -134,37 +138,17 @@ export class Attempt {
       this.#finish('dry');
       return now_ms;
     }
-    this.#starved_ms ??= now_ms;
-    const end_ms = this.#starved_ms + this.#config.busy_wait_ms;
+    const end_ms = this.#guard.starved(now_ms, this.#candidates());
     if (now_ms >= end_ms) this.#finish('dry');
     return Math.min(busy_ms, end_ms);
   }
 
-  /**
-   * containerd has no deadline, so this is the last one: less than the minimum rate over `no_progress_ms` while somebody waits. Without a
-   * request of that age the session is queueing: then it is the sources that must give that much, to whichever session.
-   */
-  #guardProgress(now_ms: number): void {
-    const span_ms = this.#config.no_progress_ms;
-    if (!this.#work.waited()) this.#mark = this.#markAt(now_ms);
-    if (now_ms - this.#mark.at_ms < span_ms) return;
-    const least = Math.max(1, (this.#config.min_bytes_per_second * span_ms) / 1000);
-    const { bytes, given } = this.#markAt(now_ms);
-    const is_served = [...this.#flights].some((f) => now_ms - f.meter.started_ms >= span_ms);
-    const came = is_served ? bytes - this.#mark.bytes : given - this.#mark.given;
-    if (came < least) {
-      for (const f of this.#flights) {
-        if (f.stalled !== undefined) this.#work.roster.fault(f.member, 'stalled', f.source);
-      }
-      this.#finish('stuck');
+  /** All the time was not enough for what is stalled: whoever asks next shall not wait as long for the same sources. */
+  #stuck(): void {
+    for (const { stalled, member, source } of this.#flights) {
+      if (stalled !== undefined) this.#work.roster.fault(member, 'too_slow', source);
     }
-    this.#mark = this.#markAt(now_ms);
-  }
-
-  #markAt(at_ms: number): { at_ms: number; bytes: number; given: number } {
-    const { loads } = this.#modules;
-    const given = this.#candidates().reduce((sum, m) => sum + loads.received_bytes(m.id), 0);
-    return { at_ms, bytes: this.#received_bytes, given };
+    this.#finish('stuck');
   }
 
   /**
@@ -173,22 +157,24 @@ export class Attempt {
    */
   #giveUpStalled(now_ms: number): void {
     const { roster } = this.#work;
-    const { gate, loads } = this.#modules;
+    const { gate } = this.#modules;
     for (const flight of this.#flights) {
       if (flight.stalled === undefined) continue;
-      const { member, meter } = flight;
+      const { member, meter, source } = flight;
       const others = this.#candidates().some(
         (m) => m !== member && (roster.usable(m) || roster.excluded(m)?.reason === 'busy'),
       );
-      const silent = meter.verdict(now_ms, loads.activity_ms(member.id)) === 'silent';
+      const silent = meter.verdict(now_ms, source.standing.heard_ms) === 'silent';
       if (others ? gate.full : silent) this.#giveUp(flight);
     }
   }
 
-  /** Its piece comes from elsewhere or not at all; a source that stalled is excluded for it. */
+  /** Its piece comes from elsewhere or not at all. A source that stalled comes last by now; a silent one is left alone. */
   #giveUp(flight: Flight): void {
     flight.abort();
     if (flight.stalled === undefined || !this.#work.roster.usable(flight.member)) return;
+    const silent_ms = this.#modules.clock.now_ms() - flight.source.standing.heard_ms;
+    if (silent_ms < this.#config.first_byte_timeout_ms) return;
     this.#work.roster.fault(flight.member, 'stalled', flight.source);
     this.#log('source stalled', flight, {});
   }
@@ -199,7 +185,7 @@ export class Attempt {
 
   /** Asks the gate for as many slots as there is work for. What the work is gets decided when a slot is there. */
   #request(): void {
-    const lane: Lane = this.#work.waited() ? 'front' : 'back';
+    const lane = this.#lane();
     const wanted = this.#plan(this.#modules.gate.slots).length;
     for (let more = wanted - this.#asked[lane]; more > 0; more--) {
       this.#asked[lane]++;
@@ -210,6 +196,12 @@ export class Attempt {
     }
   }
 
+  #lane(): Lane {
+    if (!this.#work.waited()) return 'back';
+    if (this.#quick) return 'quick';
+    return this.#pieces === 1 ? 'urgent' : 'front';
+  }
+
   async #takeOff(): Promise<void> {
     const next = this.#end === undefined ? this.#plan(1)[0] : undefined;
     const member = next === undefined ? undefined : this.#work.roster.get(next.source);
@@ -217,6 +209,7 @@ export class Attempt {
       this.kick();
       return;
     }
+    this.#modules.gate.served(this.#waiter);
     const job = this.#fly(next, member).finally(() => {
       this.#jobs.delete(job);
       this.kick();
@@ -236,7 +229,7 @@ export class Attempt {
     return plan({
       missing,
       flights: [...this.#flights].map((f) => f.planned()),
-      sources: this.#candidates().map((m) => planSource(m, this.#modules.loads, this.#work.roster)),
+      sources: this.#candidates().map((m) => this.#work.roster.planned(m, { quick: this.#quick })),
       budget,
       order: waited() ? 'prefix' : 'spread',
       piece_bytes: PIECE_BYTES,
@@ -248,15 +241,14 @@ export class Attempt {
   async #fly({ piece, reason }: Assignment, member: Member): Promise<void> {
     const { metrics } = this.#modules;
     const length = pieceLength(this.#work.staged.size_bytes, piece);
-    const flight = new Flight(this.#modules, { piece, length, reason, member }, this.#config);
+    const what = { piece, length, reason, member, quick: this.#quick };
+    const flight = new Flight(this.#modules, what, this.#config);
     this.#flights.add(flight);
     if (reason !== 'missing') metrics.hedges.inc({ reason });
     let arrived: UnverifiedPiece | undefined;
     try {
       arrived = await flight.fetch({
-        onBytes: (n) => {
-          this.#received_bytes += n;
-        },
+        onBytes: (n) => this.#guard.received(n),
         onStall: (kind) => this.#stalled(flight, kind),
       });
       const verified = await this.#modules.verifier.verify(arrived, piece, this.#work.claim.list);
@@ -286,7 +278,7 @@ export class Attempt {
       this.#finish('disk');
       return;
     }
-    this.#starved_ms = undefined;
+    this.#guard.landed();
     this.#work.roster.delivered(member, length);
     const ms = clock.now_ms() - flight.meter.started_ms;
     metrics.bytes.inc({ source: member.kind }, length);
@@ -303,13 +295,14 @@ export class Attempt {
     }
     metrics.pieces.inc({ result: 'failed' });
     const fault = this.#work.roster.failed(flight.member, error, flight.source);
+    if (fault === 'busy') this.#work.roster.refresh(); // it may be connected otherwise by now
     this.#log('piece failed', flight, { fault });
   }
 
   /** Everything a stalling source still owes is asked for elsewhere, and it is demoted. */
   #stalled(flight: Flight, kind: StallKind): void {
     this.#modules.metrics.stalls.inc({ kind });
-    flight.member.demoted = 'stalled';
+    flight.source.standing.stalling();
     for (const f of this.#flights) if (f.member === flight.member) f.stalled ??= kind;
     this.#log('piece stalled', flight, { kind });
     this.kick();

@@ -36,6 +36,39 @@ export async function within<T>(
   }
 }
 
+/**
+ * As `within`, but the time runs only while its source is silent: what `heard_ms` says is life. Ends after `longest_ms` in any case.
+ */
+export async function withinSilence<T>(
+  clock: Clock,
+  patience: {
+    readonly silent_ms: number;
+    readonly longest_ms: number;
+    readonly heard_ms: () => number;
+  },
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const { silent_ms, longest_ms, heard_ms } = patience;
+  const begun_ms = clock.now_ms();
+  const due_ms = (): number =>
+    Math.min(Math.max(begun_ms, heard_ms()) + silent_ms, begun_ms + longest_ms);
+  const end = new AbortController();
+  const both = AbortSignal.any([signal, end.signal]);
+  const watch = async (): Promise<void> => {
+    for (let left = due_ms() - clock.now_ms(); left > 0; left = due_ms() - clock.now_ms()) {
+      if (!(await slept(clock, left, both))) return;
+    }
+    end.abort(new DaemonError('deadline_exceeded', `no answer, and nothing for ${silent_ms} ms`));
+  };
+  void watch();
+  try {
+    return await untilAborted(work(both), both);
+  } finally {
+    end.abort();
+  }
+}
+
 /** Sleeps; true when the time ran out, false when the signal fired. */
 export async function slept(clock: Clock, ms: number, signal: AbortSignal): Promise<boolean> {
   try {

@@ -4,7 +4,7 @@ import type { PieceSource, UnverifiedPiece } from '../piece/source.ts';
 import { untilAborted } from './deadline.ts';
 import type { Assignment, PlanFlight } from './planner.ts';
 import type { Member } from './roster.ts';
-import type { SourceLoads } from './source-loads.ts';
+import type { FetchGate } from './fetch-gate.ts';
 import { FlightMeter, type StallKind, type StallWatch } from './stall-watch.ts';
 
 type FlightConfig = {
@@ -12,7 +12,7 @@ type FlightConfig = {
   readonly min_bytes_per_second: number;
 };
 
-/** One request for one piece at one source, from the call to the bytes. Keeps loads and stall watch informed. */
+/** One request for one piece at one source, from the call to the bytes. Keeps standing and stall watch informed. */
 export class Flight {
   readonly piece: number;
   readonly length: number;
@@ -23,22 +23,31 @@ export class Flight {
   readonly meter: FlightMeter;
   stalled: StallKind | undefined;
   readonly #clock: Clock;
-  readonly #loads: SourceLoads;
+  readonly #gate: FetchGate;
   readonly #watch: StallWatch;
+  /** So small that it does not count against the source's depth. */
+  readonly #quick: boolean;
   readonly #end = new AbortController();
 
   constructor(
-    modules: { clock: Clock; loads: SourceLoads; watch: StallWatch },
-    what: { piece: number; length: number; reason: Assignment['reason']; member: Member },
+    modules: { clock: Clock; gate: FetchGate; watch: StallWatch },
+    what: {
+      piece: number;
+      length: number;
+      reason: Assignment['reason'];
+      member: Member;
+      quick: boolean;
+    },
     config: FlightConfig,
   ) {
     this.#clock = modules.clock;
-    this.#loads = modules.loads;
+    this.#gate = modules.gate;
     this.#watch = modules.watch;
     this.piece = what.piece;
     this.length = what.length;
     this.reason = what.reason;
     this.member = what.member;
+    this.#quick = what.quick;
     this.source = what.member.source;
     this.meter = new FlightMeter(modules.clock.now_ms(), config);
   }
@@ -67,12 +76,12 @@ export class Flight {
     onBytes: (bytes: number) => void;
     onStall: (kind: StallKind) => void;
   }): Promise<UnverifiedPiece> {
-    const { id } = this.member;
+    const { standing } = this.source;
     const { signal } = this.#end;
-    this.#loads.begin(id);
+    const end = this.#quick ? undefined : standing.begin();
     const unwatch = this.#watch.watch({
       meter: this.meter,
-      source_id: id,
+      standing,
       onStall: (kind) => {
         this.stalled = kind;
         hooks.onStall(kind);
@@ -82,19 +91,17 @@ export class Flight {
       if (signal.aborted) return;
       const grown = this.meter.progress(this.#clock.now_ms(), Math.min(received, this.length));
       if (grown === 0) return;
-      this.#loads.touch(id, grown);
       hooks.onBytes(grown);
     };
-    let bytes = 0;
     try {
       const fetching = this.source.fetch(this.piece, this.length, { signal, onProgress });
       const piece = await untilAborted(fetching, signal);
-      bytes = piece.bytes.length;
-      onProgress(bytes);
+      onProgress(piece.bytes.length);
       return piece;
     } finally {
       unwatch();
-      this.#loads.end(id, this.meter.started_ms, bytes);
+      end?.();
+      this.#gate.freed();
     }
   }
 }

@@ -5,9 +5,11 @@ import { algorithmOf, type Digest, hexOf } from '../oci/digest.ts';
 import { pieceCount } from '../piece/layout.ts';
 import { isWellFormed, type PieceList } from '../piece/piece-list.ts';
 import type { PieceSource } from '../piece/source.ts';
-import { slept, within } from './deadline.ts';
-import { PULL_LIMITS } from './pull-config.ts';
+import { slept, withinSilence } from './deadline.ts';
+import { PULL_LIMITS, type PullConfig } from './pull-config.ts';
 import type { Member, Roster } from './roster.ts';
+
+type ListConfig = Pick<PullConfig, 'first_byte_timeout_ms' | 'busy_wait_ms' | 'no_progress_ms'>;
 
 /** One version of the piece list, and who says so. */
 export type Claim = {
@@ -26,7 +28,7 @@ export class ListClaims {
   readonly #clock: Clock;
   readonly #roster: Roster;
   readonly #target: { readonly digest: Digest; readonly size_bytes: number };
-  readonly #config: { readonly first_byte_timeout_ms: number; readonly busy_wait_ms: number };
+  readonly #config: ListConfig;
   readonly #claims = new Map<string, Claim>();
   readonly #said = new Map<string, Claim>();
   readonly #asking = new Map<string, Promise<void>>();
@@ -35,7 +37,7 @@ export class ListClaims {
   constructor(
     modules: { clock: Clock; roster: Roster },
     target: { readonly digest: Digest; readonly size_bytes: number },
-    config: { readonly first_byte_timeout_ms: number; readonly busy_wait_ms: number },
+    config: ListConfig,
   ) {
     this.#clock = modules.clock;
     this.#roster = modules.roster;
@@ -88,21 +90,27 @@ export class ListClaims {
 
   /**
    * Asks holders, three at a time and further ones when those are slow, until a claim is there and the others of the round had
-   * a moment to disagree. `undefined` when nobody has one to give. Ends by `busy_wait_ms` + a few rounds at the latest.
+   * a moment to disagree. `undefined` when nobody has one to give. Nobody is asked any more after `busy_wait_ms` and a little;
+   * answers under way are waited for while bytes flow from their holders, `no_progress_ms` at the longest.
    */
   async gather(signal: AbortSignal): Promise<Claim | undefined> {
-    const deadline_ms =
-      this.#clock.now_ms() + this.#config.busy_wait_ms + this.#config.first_byte_timeout_ms;
-    while (!signal.aborted && this.#clock.now_ms() < deadline_ms) {
+    const begun_ms = this.#clock.now_ms();
+    let deadline_ms = begun_ms + this.#config.busy_wait_ms + this.#config.first_byte_timeout_ms;
+    while (!signal.aborted) {
       const best = this.best();
       if (best !== undefined) return best;
-      const next = this.#askable().slice(0, PULL_LIMITS.list_askers);
+      const isLate = this.#clock.now_ms() >= deadline_ms;
+      if (isLate && this.#asking.size === 0) return undefined;
+      const next = isLate ? [] : this.#askable().slice(0, PULL_LIMITS.list_askers);
       for (const member of next) void this.ask(member, signal);
       if (this.#asking.size > 0) {
         await this.#round(signal);
       } else if (!this.#roster.refresh()) {
         const busy_ms = this.#roster.busy_until_ms();
         if (busy_ms === undefined) return undefined;
+        if (this.#roster.members().some((m) => this.#roster.keepsWord(m))) {
+          deadline_ms = Math.max(deadline_ms, begun_ms + this.#config.no_progress_ms);
+        }
         await slept(this.#clock, Math.max(1, busy_ms - this.#clock.now_ms()), signal);
       }
     }
@@ -148,7 +156,7 @@ export class ListClaims {
     const { source } = member;
     const max_pieces = pieceCount(this.#target.size_bytes);
     try {
-      const list = await within(this.#clock, this.#config.first_byte_timeout_ms, signal, (s) =>
+      const list = await withinSilence(this.#clock, this.#patience(source), signal, (s) =>
         source.list({ max_pieces, signal: s }),
       );
       this.#check(list);
@@ -157,6 +165,16 @@ export class ListClaims {
       // Our own end says nothing about the source; every other failure takes it out and lets the next be asked.
       if (!signal.aborted) this.#roster.failed(member, error, source);
     }
+  }
+
+  /** A list may have to wait behind what its holder sends otherwise. */
+  #patience({ standing }: PieceSource): Parameters<typeof withinSilence>[1] {
+    const { first_byte_timeout_ms, no_progress_ms } = this.#config;
+    return {
+      silent_ms: first_byte_timeout_ms,
+      longest_ms: Math.max(first_byte_timeout_ms, no_progress_ms),
+      heard_ms: () => standing.heard_ms,
+    };
   }
 
   #check(list: PieceList): void {
@@ -176,6 +194,6 @@ export class ListClaims {
     this.#said.set(id, claim);
     // A list that was refuted before this author came forward stays a lie.
     const member = this.#roster.get(id);
-    if (claim.rejected && member !== undefined) member.demoted = 'wrong_list';
+    if (claim.rejected && member !== undefined) member.repeats_lie = true;
   }
 }

@@ -34,15 +34,20 @@ export const PULL_LIMITS = {
   plan_window: 64,
   /** Pieces out of which one is drawn when nobody waits: hosts that fetch alike then ask for different ones, and the hash stays close behind. */
   spread_window: 16,
+  /** A near source at which a piece takes longer than this is not waited for, unless it gives this part of what a far one does. */
+  near_piece_ms: 2000,
+  near_handicap: 4,
+  /** A near source that is busy is waited for this long. */
+  near_busy_ms: 1000,
+  /** A source that was busy so often in a row, each time at the time it had named, is not taken at its word any more. */
+  busy_streak_max: 3,
+  /** A blob of at most this size does not queue behind pieces of others. */
+  quick_bytes: 64 * 1024,
   /** Window over which the rate of a piece is judged. */
   rate_window_ms: 2000,
   /** Finest distance of rate samples and rate checks. */
   rate_step_ms: 250,
-  /** First and longest pause before a busy source is asked again. */
-  busy_backoff_ms: 100,
-  busy_backoff_max_ms: 1000,
-  /** A source that stalled or was gone may be used again after this time, at most `faults_max` times. */
-  readmit_ms: 5000,
+  /** A source that stalled or was gone so often in a row, without a piece in between, is of no use for this blob. */
   faults_max: 3,
   /** How often the finder is asked for further sources while a session runs. */
   refind_ms: 1000,
@@ -50,8 +55,6 @@ export const PULL_LIMITS = {
   background_sessions_max: 32,
   /** Delivered prefixes whose list authors are remembered. */
   delivered_max: 256,
-  /** Sources whose rate is remembered. */
-  loads_max: 1024,
   /** Piece hashing gives the event loop a turn after this many bytes (0.7 ms with SHA-NI). */
   hash_slice_bytes: 1024 * 1024,
 } as const;

@@ -4,7 +4,6 @@ import type { SourceFinder } from '../piece/source.ts';
 import type { StagingArea } from '../store/blob-store.ts';
 import type { FetchGate } from './fetch-gate.ts';
 import type { PullMetrics } from './metrics.ts';
-import type { SourceLoads } from './source-loads.ts';
 import type { StallWatch } from './stall-watch.ts';
 import type { Verifier } from './verifier.ts';
 
@@ -16,7 +15,6 @@ export type PullModules = {
   readonly logger: Logger;
   readonly metrics: PullMetrics;
   readonly gate: FetchGate;
-  readonly loads: SourceLoads;
   readonly watch: StallWatch;
   readonly verifier: Verifier;
   /** In [0, 1); seeded by tests. */

@@ -12,7 +12,6 @@ import { PULL_LIMITS, type PullConfig } from './pull-config.ts';
 import type { PullModules } from './pull-modules.ts';
 import type { PullPort, PullTicket } from './pull-port.ts';
 import { type PullStatus, Session, type PullTarget } from './session.ts';
-import { SourceLoads } from './source-loads.ts';
 import { StallWatch } from './stall-watch.ts';
 import { CompleteTicket } from './ticket.ts';
 import { Verifier } from './verifier.ts';
@@ -48,11 +47,10 @@ export class Pulls implements PullPort, AsyncDisposable {
 
   constructor(modules: PullsModules, config: PullConfig) {
     const { store, finder, clock, logger, metrics, random = Math.random } = modules;
-    const loads = new SourceLoads(clock);
-    const watch = new StallWatch({ clock, loads });
+    const watch = new StallWatch(clock);
     const gate = new FetchGate(config);
     const verifier = new Verifier();
-    this.#modules = { store, finder, clock, logger, metrics, random, gate, loads, watch, verifier };
+    this.#modules = { store, finder, clock, logger, metrics, random, gate, watch, verifier };
     this.#read = modules.read;
     this.#config = config;
   }

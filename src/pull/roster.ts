@@ -1,34 +1,29 @@
 import type { Clock } from '../base/clock.ts';
 import { hasCode } from '../base/errors.ts';
 import type { Digest } from '../oci/digest.ts';
-import {
-  type Demotion,
-  type Exclusion,
-  type ExclusionReason,
-  isVerdict,
-  type SourceFault,
-} from '../piece/exclusion.ts';
+import { type Demotion, type Exclusion, isVerdict, type SourceFault } from '../piece/exclusion.ts';
 import type { PieceSource, SourceFinder } from '../piece/source.ts';
 import type { PlanSource } from './planner.ts';
 import { PULL_LIMITS } from './pull-config.ts';
-import type { SourceLoads } from './source-loads.ts';
 
-/** A source within one session. */
+/** A source within one session. What is known of the host behind it stands in `source.standing`; here is what concerns this blob only. */
 export type Member = {
   readonly id: string;
   readonly kind: PieceSource['kind'];
   source: PieceSource;
-  /** Set by whoever sees the reason; a good piece ends it. */
-  demoted: Demotion | undefined;
-  /** The last one, in force or not; read it through `excluded` and `usable`. */
-  exclusion: Exclusion | undefined;
+  /** It repeats a list that was refuted before it spoke. */
+  repeats_lie: boolean;
+  /** Why it is of no use for this blob any more. */
+  out: SourceFault | undefined;
+  /** Failures in a row without a piece. */
   faults: number;
-  busy_count: number;
   /** Verified bytes taken from it. */
   bytes: number;
 };
 
-/** The sources of one session and why some of them are out. Every exclusion has a reason and, but for lies, an end. */
+type Facts = Parameters<PieceSource['blame']>[1];
+
+/** The sources of one session and why some of them are out: for this blob, or because of the standing of the host behind them. */
 export class Roster {
   readonly #finder: SourceFinder;
   readonly #clock: Clock;
@@ -68,11 +63,14 @@ export class Roster {
   }
 
   /** The exclusion in force. */
-  excluded(member: Member): Exclusion | undefined {
-    const { exclusion } = member;
-    return exclusion !== undefined && exclusion.until_ms > this.#clock.now_ms()
-      ? exclusion
-      : undefined;
+  excluded({ out, source }: Member): Exclusion | undefined {
+    if (out !== undefined) return { reason: out, until_ms: Number.POSITIVE_INFINITY };
+    return source.standing.excluded();
+  }
+
+  /** Why it comes last. */
+  demoted({ repeats_lie, source }: Member): Demotion | undefined {
+    return repeats_lie ? 'wrong_list' : source.standing.demoted();
   }
 
   usable(member: Member): boolean {
@@ -88,70 +86,70 @@ export class Roster {
     return ends.length === 0 ? undefined : Math.min(...ends);
   }
 
-  /** Excludes the member and tells the owner of its source. */
-  fault(member: Member, fault: SourceFault, source: PieceSource = member.source): void {
-    if (member.exclusion === undefined || !isFinal(member.exclusion.reason)) {
-      const pause_ms = this.#pause_ms(member, fault);
-      member.exclusion = { reason: fault, until_ms: this.#clock.now_ms() + pause_ms };
-    }
-    source.blame(fault);
+  /** True while it is busy until a time that it has named, and not busy again and again when that comes. */
+  keepsWord(member: Member): boolean {
+    const isPromised = this.excluded(member)?.promised === true;
+    return isPromised && member.source.standing.busy_streak <= PULL_LIMITS.busy_streak_max;
   }
 
-  /** Infinity = for good. */
-  #pause_ms(member: Member, fault: SourceFault): number {
-    if (fault === 'busy') {
-      const pause_ms = PULL_LIMITS.busy_backoff_ms * 2 ** Math.min(member.busy_count++, 8);
-      return Math.min(pause_ms, PULL_LIMITS.busy_backoff_max_ms);
-    }
-    const isOut = isFinal(fault) || ++member.faults >= PULL_LIMITS.faults_max;
-    return isOut ? Number.POSITIVE_INFINITY : PULL_LIMITS.readmit_ms;
+  /** Tells the owner of the source; takes the member out of this session when that is for good. */
+  fault(
+    member: Member,
+    fault: SourceFault,
+    source: PieceSource = member.source,
+    facts?: Facts,
+  ): void {
+    // Several requests that fail together are one failure.
+    if ((fault === 'stalled' || fault === 'gone') && this.usable(member)) member.faults++;
+    const isFinal = isVerdict(fault) || fault === 'no_content';
+    if (isFinal || member.faults >= PULL_LIMITS.faults_max) member.out ??= fault;
+    source.blame(fault, facts);
   }
 
   /** The fault behind a failed call of a source, as `PieceSource` words it. */
   failed(member: Member, error: unknown, source: PieceSource): SourceFault {
     const fault = faultOf(error);
-    this.fault(member, fault, source);
+    this.fault(member, fault, source, { retry_after_ms: retryAfter_ms(error) });
     return fault;
   }
 
   /** A verified piece came from it. */
   delivered(member: Member, bytes: number): void {
     member.bytes += bytes;
-    member.busy_count = 0;
-    member.demoted = undefined;
+    member.faults = 0;
+    member.repeats_lie = false;
+    member.source.standing.delivered();
+  }
+
+  /** A member as the planner sees it. `quick`: the piece is so small that it does not queue behind large ones. */
+  planned(member: Member, { quick }: { readonly quick: boolean }): PlanSource {
+    const { near, depth, standing } = member.source;
+    return {
+      id: member.id,
+      near,
+      // Who was busy is asked for one piece at first.
+      depth: standing.busy_streak > 0 ? 1 : Math.max(1, depth),
+      in_flight: quick ? 0 : standing.in_flight,
+      rate: standing.rate,
+      first_byte_ms: standing.first_byte_ms,
+      state: this.#state(member),
+      demoted: this.demoted(member) !== undefined,
+    };
+  }
+
+  #state(member: Member): PlanSource['state'] {
+    const excluded = this.excluded(member);
+    if (excluded === undefined) return 'usable';
+    if (excluded.reason !== 'busy') return 'out';
+    const left_ms = excluded.until_ms - this.#clock.now_ms();
+    const isNew = member.source.standing.busy_streak <= PULL_LIMITS.busy_streak_max;
+    return isNew && left_ms <= PULL_LIMITS.near_busy_ms ? 'soon' : 'out';
   }
 }
 
-/** Reasons that keep a source out of this session for good. */
-function isFinal(reason: ExclusionReason): boolean {
-  return isVerdict(reason) || reason === 'no_content';
-}
-
-/** A member as the planner sees it, with what all sessions together ask of it. */
-export function planSource(m: Member, loads: SourceLoads, roster: Roster): PlanSource {
-  const { near, depth } = m.source;
-  return {
-    id: m.id,
-    near,
-    depth: Math.max(1, depth),
-    in_flight: loads.in_flight(m.id),
-    rate: loads.rate(m.id),
-    usable: roster.usable(m),
-    demoted: m.demoted !== undefined,
-  };
-}
-
 function newMember(source: PieceSource): Member {
-  return {
-    id: source.id,
-    kind: source.kind,
-    source,
-    demoted: undefined,
-    exclusion: undefined,
-    faults: 0,
-    busy_count: 0,
-    bytes: 0,
-  };
+  const { id, kind } = source;
+  return { id, kind, source, repeats_lie: false, out: undefined, faults: 0, bytes: 0 };
 }
 
 /** The fault behind a failed call of a source, as `PieceSource` words it. */
@@ -161,4 +159,10 @@ export function faultOf(error: unknown): SourceFault {
   if (hasCode(error, 'protocol_error')) return 'protocol';
   if (hasCode(error, 'deadline_exceeded')) return 'stalled';
   return 'gone';
+}
+
+/** When a busy source said that it is to be asked again. */
+export function retryAfter_ms(error: unknown): number | undefined {
+  const said = hasCode(error, 'unavailable') ? error.facts['retry_after_ms'] : undefined;
+  return typeof said === 'number' && said >= 0 ? said : undefined;
 }

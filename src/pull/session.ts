@@ -131,7 +131,7 @@ export class Session implements TicketOwner {
         kind: m.kind,
         bytes: m.bytes,
         excluded: this.#roster.excluded(m)?.reason ?? this.#attempt?.excluded(m.id),
-        demoted: m.demoted,
+        demoted: this.#roster.demoted(m),
       })),
     };
   }

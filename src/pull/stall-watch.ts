@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts';
+import type { SourceStanding } from '../piece/standing.ts';
 import { slept } from './deadline.ts';
 import { PULL_LIMITS } from './pull-config.ts';
-import type { SourceLoads } from './source-loads.ts';
 
 export type StallKind = 'silent' | 'slow';
 
@@ -84,7 +84,8 @@ export class FlightMeter {
 /** A request under watch. */
 export type Watched = {
   readonly meter: FlightMeter;
-  readonly source_id: string;
+  /** Of its source: what comes from there is life. */
+  readonly standing: Pick<SourceStanding, 'heard_ms'>;
   /** Called at most once per kind. */
   readonly onStall: (kind: StallKind) => void;
 };
@@ -92,14 +93,12 @@ export type Watched = {
 /** One timer for the requests of all sessions; none while nothing is in flight. */
 export class StallWatch {
   readonly #clock: Clock;
-  readonly #loads: SourceLoads;
   readonly #watched = new Map<Watched, Set<StallKind>>();
   #idle = new AbortController();
   #running = false;
 
-  constructor(modules: { clock: Clock; loads: SourceLoads }) {
-    this.#clock = modules.clock;
-    this.#loads = modules.loads;
+  constructor(clock: Clock) {
+    this.#clock = clock;
   }
 
   /** Watches until the returned function is called. */
@@ -127,7 +126,7 @@ export class StallWatch {
   }
 
   #look(flight: Watched, told: Set<StallKind>, now_ms: number): number {
-    const source_ms = this.#loads.activity_ms(flight.source_id);
+    const source_ms = flight.standing.heard_ms;
     const kind = flight.meter.verdict(now_ms, source_ms);
     if (kind === undefined) return flight.meter.due_ms(now_ms, source_ms);
     if (!told.has(kind)) {

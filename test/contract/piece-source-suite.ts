@@ -124,6 +124,31 @@ export function pieceSourceSuite(
       await assert.rejects(s.source.list({ max_pieces: 9, signal }), reason);
     });
 
+    it('counts into the standing of its host whatever comes', async () => {
+      await using s = await open('whole', bytes);
+      const { standing } = s.source;
+      assert.equal(standing.heard_ms, -Infinity);
+      const length = pieceLength(bytes.length, last);
+      await s.source.fetch(last, length, { signal: never });
+      assert.equal(standing.received_bytes, length);
+      assert.notEqual(standing.heard_ms, -Infinity);
+      assert.notEqual(standing.first_byte_ms, undefined);
+      assert.equal(standing.in_flight, 0, 'that is the business of who plans');
+      standing.begin()();
+    });
+
+    it('shows in the standing of its host what it is blamed for', async () => {
+      await using s = await open('whole', bytes);
+      const { standing } = s.source;
+      assert.equal(standing.excluded(), undefined);
+      s.source.blame('busy', { retry_after_ms: 9000 });
+      assert.deepEqual([standing.excluded()?.reason, standing.demoted()], ['busy', undefined]);
+      s.source.blame('stalled');
+      assert.deepEqual([standing.excluded()?.reason, standing.demoted()], ['stalled', 'stalled']);
+      s.source.blame('wrong_piece');
+      assert.equal(standing.excluded()?.reason, 'banned');
+    });
+
     it('says not_found for a blob its holder does not have', async () => {
       await using s = await open('missing', bytes);
       const missing = (e: unknown): boolean => hasCode(e, 'not_found');

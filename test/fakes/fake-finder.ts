@@ -10,6 +10,14 @@ export class FakeFinder implements SourceFinder {
     this.#sources.set(digest, [...(this.#sources.get(digest) ?? []), ...sources]);
   }
 
+  /** A source in place of the one with its id, as when its host is connected anew. */
+  replace(digest: Digest, source: PieceSource): void {
+    this.#sources.set(
+      digest,
+      this.find(digest).map((s) => (s.id === source.id ? source : s)),
+    );
+  }
+
   remove(digest: Digest): void {
     this.#sources.delete(digest);
   }

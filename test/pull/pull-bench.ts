@@ -11,7 +11,7 @@ import { FakeFinder } from '../fakes/fake-finder.ts';
 import { MemoryLogger } from '../fakes/memory-logger.ts';
 import { MemoryRegister } from '../fakes/memory-register.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
-import { type Script, ScriptedSource, Traffic } from '../fakes/scripted-source.ts';
+import { freshStandings, type Script, ScriptedSource, Traffic } from '../fakes/scripted-source.ts';
 
 /** The product's defaults. */
 const CONFIG: PullConfig = parseConfig('', 'defaults', {}).pull;
@@ -34,6 +34,8 @@ export class PullBench implements AsyncDisposable {
   readonly logger = new MemoryLogger();
   readonly register = new MemoryRegister();
   readonly traffic = new Traffic();
+  /** Of all sources here, by their ids. */
+  readonly standings = freshStandings(this.clock);
   readonly pulls: Pulls;
   reads = 0;
 
@@ -62,7 +64,7 @@ export class PullBench implements AsyncDisposable {
 
   /** A source the finder does not know yet. */
   hidden(blob: Blob, script: Script = {}): ScriptedSource {
-    return new ScriptedSource({ clock: this.clock, traffic: this.traffic }, blob, script);
+    return new ScriptedSource(this, blob, script);
   }
 
   join(blob: Blob, small = false): PullTicket {

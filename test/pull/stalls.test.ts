@@ -101,6 +101,7 @@ describe('stalls', () => {
       await b.clock.sleep(begin - b.clock.now_ms(), { signal });
       for (let i = 1; i <= 16; i++) {
         await b.clock.sleep(100, { signal });
+        source.standing.heard(length / 16);
         onProgress?.((length * i) / 16);
       }
       const at = index * PIECE_BYTES;

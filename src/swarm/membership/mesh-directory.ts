@@ -1,5 +1,5 @@
 import type { Digest } from '../../oci/digest.ts';
-import type { Demotion, ExclusionReason, SourceFault } from '../../piece/exclusion.ts';
+import type { Demotion, ExclusionReason } from '../../piece/exclusion.ts';
 import type { PieceSource, SourceFinder } from '../../piece/source.ts';
 import type { Mesh } from './mesh.ts';
 import type { SwarmMetrics } from '../metrics.ts';
@@ -11,11 +11,11 @@ import type { PeerSession } from './peer-session.ts';
 import { PeerSource } from './peer-source.ts';
 import { prefixOf } from '../inventory/prefix-set.ts';
 
-/** Why a peer is or is not asked for a blob; `busy` = it is asked only when no candidate is left. */
+/** Why a peer is asked for a blob, comes last, or is not asked. */
 export type Explanation = { readonly peer: PeerId; readonly reason: 'candidate' | ExclusionReason };
 
 export type DirectoryModules = {
-  readonly mesh: Pick<Mesh, 'sessions' | 'has' | 'blame'>;
+  readonly mesh: Pick<Mesh, 'sessions' | 'session' | 'has' | 'blame'>;
   readonly own: OwnInventory;
   readonly standings: Standings;
   readonly metrics: Pick<SwarmMetrics, 'excluded'>;
@@ -28,7 +28,7 @@ type Judged = {
 };
 
 /** Rate assumed of a peer that was never measured: it gets its chance before those known to be slow. */
-const UNMEASURED_BYTES_PER_SECOND = 50e6;
+const UNMEASURED_BYTES_PER_MS = 50_000;
 
 /** The full mesh as a directory: every neighbour's inventory is in memory, so nothing here costs a round trip. */
 export class MeshDirectory implements PeerDirectory, SourceFinder {
@@ -73,33 +73,33 @@ export class MeshDirectory implements PeerDirectory, SourceFinder {
     return [...connected, ...banned];
   }
 
+  /** Who may be asked now or, being busy, soon; the one to ask first is first. */
   #candidates(digest: Digest): PeerSession[] {
-    const judged = this.#judge(digest);
-    const usable = judged.filter((j) => j.excluded === undefined);
-    const free = usable.filter((j) => j.demoted === undefined);
-    // A busy holder is better than none: the pull room waits for it in its own time.
-    const chosen = free.length > 0 ? free : usable;
-    for (const { excluded, demoted } of judged) {
-      const reason = excluded ?? (free.length > 0 ? demoted : undefined);
-      if (reason !== undefined) this.#modules.metrics.excluded.inc({ reason });
+    const chosen: Judged[] = [];
+    for (const judged of this.#judge(digest)) {
+      const { excluded } = judged;
+      if (excluded === undefined || excluded === 'busy') chosen.push(judged);
+      else this.#modules.metrics.excluded.inc({ reason: excluded });
     }
-    return chosen.map((j) => j.session).sort((a, b) => this.#worth(b) - this.#worth(a));
+    const last = ({ excluded, demoted }: Judged): number =>
+      demoted !== undefined ? 2 : excluded !== undefined ? 1 : 0;
+    return chosen
+      .sort((a, b) => last(a) - last(b) || this.#worth(b.session) - this.#worth(a.session))
+      .map((j) => j.session);
   }
 
   #judge(digest: Digest): Judged[] {
     const prefix = prefixOf(digest);
-    return [...this.#modules.mesh.sessions()].map((session) => ({
-      session,
-      excluded: session.prefixes.has(prefix)
-        ? this.#modules.standings.excluded(session.id)?.reason
-        : 'no_content',
-      demoted: this.#modules.standings.demoted(session.id),
-    }));
+    return [...this.#modules.mesh.sessions()].map((session) => {
+      const standing = this.#modules.standings.of(session.id);
+      const excluded = session.prefixes.has(prefix) ? standing.excluded()?.reason : 'no_content';
+      return { session, excluded, demoted: standing.demoted() };
+    });
   }
 
   /** Near ones first, then what is left of the measured rate under the load the peer reports. */
   #worth(session: PeerSession): number {
-    const rate = this.#modules.standings.rate(session.id) || UNMEASURED_BYTES_PER_SECOND;
+    const rate = this.#modules.standings.of(session.id).rate ?? UNMEASURED_BYTES_PER_MS;
     const worth = rate * (1.05 - session.state.load);
     return this.#isNear(session) ? worth + 1e15 : worth;
   }
@@ -109,13 +109,16 @@ export class MeshDirectory implements PeerDirectory, SourceFinder {
   }
 
   #source(session: PeerSession, digest: Digest): PeerSource {
+    const { mesh, standings } = this.#modules;
     return new PeerSource({
       session,
+      standing: standings.of(session.id),
       digest,
       near: this.#isNear(session),
-      onBlame: (fault: SourceFault) => {
+      isReplaced: () => mesh.has(session.id) && mesh.session(session.id) !== session,
+      onBlame: (fault, facts) => {
         if (fault === 'no_content') session.prefixes.delete(prefixOf(digest));
-        this.#modules.mesh.blame(session.id, fault);
+        mesh.blame(session.id, fault, facts);
       },
     });
   }

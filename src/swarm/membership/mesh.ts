@@ -19,6 +19,7 @@ import {
 import type { CloseReason, ConnectResult, SwarmMetrics } from '../metrics.ts';
 import type { OwnInventory } from '../inventory/own-inventory.ts';
 import type { PeerId } from '../ground/peer-id.ts';
+import type { FaultFacts } from './peer-standing.ts';
 import type { Standings } from './standing.ts';
 import { PeerSession } from './peer-session.ts';
 import type { PieceBuffers } from '../exchange/piece-buffers.ts';
@@ -129,8 +130,8 @@ export class Mesh {
   }
 
   /** Notes a fault of a peer; a ban closes its connection. */
-  blame(peer: PeerId, fault: SourceFault): void {
-    if (!this.#modules.standings.fault(peer, fault)) return;
+  blame(peer: PeerId, fault: SourceFault, facts?: FaultFacts): void {
+    if (!this.#modules.standings.fault(peer, fault, facts)) return;
     this.#modules.logger.warn({ peer, fault }, 'peer banned');
     this.#sessions.get(peer)?.end('banned');
   }

@@ -93,10 +93,11 @@ export class PeerSession {
       buffers: modules.buffers,
       open: (signal) => this.#open(PIECE_PROTOCOL, signal),
       events: {
-        onReceived: (bytes, elapsed_ms, first_ms) =>
-          modules.standings.measured(this.id, bytes, elapsed_ms, first_ms),
+        onReceived: (_bytes, _elapsed_ms, first_ms) =>
+          modules.standings.of(this.id).answered(first_ms),
         onBytes: (bytes) => {
           this.received_bytes += bytes;
+          modules.standings.of(this.id).heard(bytes);
           modules.metrics.downloaded.inc({ transport: this.transport }, bytes);
         },
         onProtocolError: (error) => this.#broken(error),

@@ -31,7 +31,8 @@ export function peerStatus(
   standings: Standings,
   clock: Pick<Clock, 'now_ms'>,
 ): PeerStatus {
-  const unwanted = standings.excluded(session.id)?.reason ?? standings.demoted(session.id);
+  const standing = standings.of(session.id);
+  const unwanted = standing.excluded()?.reason ?? standing.demoted();
   return {
     id: session.id,
     addresses: [session.connection.remoteAddr.toString(), ...session.addresses],
@@ -44,7 +45,7 @@ export function peerStatus(
     load: session.state.load,
     received_bytes: session.received_bytes,
     sent_bytes: session.sent_bytes,
-    rate_bytes_per_second: Math.round(standings.rate(session.id)),
+    rate_bytes_per_second: Math.round((standing.rate ?? 0) * 1000),
     blobs: session.prefixes.size,
     connected_ms: Math.round(clock.now_ms() - session.since_ms),
     served_ms_ago: clock.now_ms() - (session.served_ms ?? -Infinity),

@@ -12,38 +12,142 @@ function remembered() {
   return { clock, standings: new Standings({ clock, metrics }, { ban_ms: 1000 }) };
 }
 
+function one() {
+  const { clock, standings } = remembered();
+  return { clock, standings, peer: 'p' as PeerId, s: standings.of('p' as PeerId) };
+}
+
 test('bans expire and double with each further one up to 64 times', async () => {
   const { clock, standings: s } = remembered();
   const peer = 'p' as PeerId;
   for (const [i, fault] of (['wrong_piece', 'wrong_list', 'protocol'] as const).entries()) {
     assert.equal(s.fault(peer, fault), true);
     assert.equal(s.banned_ms(peer), 1000 * 2 ** i);
+    assert.deepEqual(
+      s.banned().map((ban) => [ban.id, ban.reason]),
+      [[peer, fault]],
+    );
     await clock.advance(1000 * 2 ** i);
-    assert.equal(s.excluded(peer), undefined);
+    assert.equal(s.of(peer).excluded(), undefined);
   }
   for (let i = 0; i < 10; i++) s.fault(peer, 'protocol');
   assert.equal(s.banned_ms(peer), 64_000);
 });
 
-test('a stalled peer is left alone for half a minute, a busy one comes last for half a second', async () => {
-  const { clock, standings: s } = remembered();
-  const peer = 'p' as PeerId;
-  assert.equal(s.fault(peer, 'busy'), false);
-  assert.equal(s.demoted(peer), 'busy');
-  assert.equal(s.excluded(peer), undefined, 'busy is a preference');
-  await clock.advance(500);
-  assert.equal(s.demoted(peer), undefined);
-  s.fault(peer, 'stalled');
-  s.fault(peer, 'gone');
-  await clock.advance(29_999);
-  assert.equal(s.excluded(peer)?.reason, 'stalled', 'a later, shorter exclusion does not cut it');
-  await clock.advance(1);
-  assert.equal(s.excluded(peer), undefined);
+test('a busy peer is asked again at the time it names, and soon when it names none', async () => {
+  const { clock, s } = one();
+  assert.equal(s.fault('busy', { retry_after_ms: 700 }), false);
+  s.fault('busy'); // an answer to another request, which says less
+  assert.deepEqual(s.excluded(), { reason: 'busy', until_ms: clock.now_ms() + 700, promised: true });
+  assert.equal(s.demoted(), undefined, 'it is no worse for it');
+  await clock.advance(700);
+  assert.equal(s.excluded(), undefined);
+  s.delivered();
+  const pauses: number[] = [];
+  for (let i = 0; i < 5; i++) {
+    s.fault('busy');
+    pauses.push(s.excluded()!.until_ms - clock.now_ms());
+    await clock.advance(pauses.at(-1)!);
+  }
+  assert.deepEqual(pauses, [100, 200, 400, 800, 1000]);
+  s.fault('busy', { retry_after_ms: 1e9 });
+  assert.equal(s.excluded()!.until_ms - clock.now_ms(), 10_000, 'nobody is believed for ever');
 });
 
-test('strangers cannot wash a ban out of the memory of peers', () => {
+test('a silent peer is left alone for a second, longer each time in a row, and for no pull longer than eight', async () => {
+  const { clock, s } = one();
+  const pauses: number[] = [];
+  for (let i = 0; i < 5; i++) {
+    s.fault('stalled');
+    s.fault('gone'); // of the same moment: one failure
+    assert.equal(s.excluded()?.reason, 'stalled');
+    pauses.push(s.excluded()!.until_ms - clock.now_ms());
+    await clock.advance(pauses.at(-1)!);
+    assert.equal(s.excluded(), undefined);
+    assert.equal(s.demoted(), 'stalled', 'but it comes last');
+  }
+  assert.deepEqual(pauses, [1000, 2000, 4000, 8000, 8000]);
+  s.delivered();
+  assert.equal(s.demoted(), undefined);
+  s.fault('gone');
+  assert.equal(s.excluded()!.until_ms - clock.now_ms(), 1000);
+});
+
+test('any byte of a silent peer brings it back', () => {
+  const { s } = one();
+  s.fault('stalled');
+  s.heard(1);
+  assert.equal(s.excluded(), undefined);
+  assert.equal(s.demoted(), 'stalled');
+});
+
+test('a peer whose requests only stalled is used when it is the last; one that wasted a whole pull is left alone', async () => {
+  const { clock, s } = one();
+  s.stalling();
+  assert.deepEqual([s.excluded(), s.demoted()], [undefined, 'stalled']);
+  await clock.advance(30_000);
+  assert.equal(s.demoted(), undefined);
+  s.fault('too_slow');
+  s.heard(1);
+  assert.equal(s.excluded()?.reason, 'too_slow');
+  await clock.advance(30_000);
+  assert.equal(s.excluded(), undefined);
+});
+
+test('a stalled peer is not dialled for half a minute, a busy one is', async () => {
+  const { clock, standings, peer, s } = one();
+  s.fault('busy', { retry_after_ms: 500 });
+  assert.equal(standings.excluded(peer), undefined);
+  s.fault('stalled');
+  await clock.advance(29_999);
+  assert.equal(standings.excluded(peer)?.reason, 'stalled');
+  await clock.advance(1);
+  assert.equal(standings.excluded(peer), undefined);
+});
+
+test('the rate is that of all requests together, pauses apart, and follows the peer within a second or two', async () => {
+  const { clock, s } = one();
+  assert.equal(s.rate, undefined);
+  const transfer = async (ms: number, bytes_per_ms: number): Promise<void> => {
+    for (let left = ms; left > 0; left -= 50) {
+      await clock.advance(50);
+      s.heard(50 * bytes_per_ms);
+    }
+  };
+  const [first, second] = [s.begin(), s.begin()];
+  await transfer(1000, 8000);
+  first();
+  assert.equal(s.in_flight, 1);
+  assert.equal(Math.round(s.rate!), 8000);
+  second();
+  second();
+  assert.equal(s.in_flight, 0);
+  await clock.advance(60_000);
+  assert.equal(Math.round(s.rate!), 8000);
+  const end = s.begin();
+  await transfer(3000, 100);
+  assert.equal(s.rate! < 300, true, `${s.rate!}`);
+  await clock.advance(3000);
+  assert.equal(s.rate! < 50, true, 'silence counts');
+  end();
+});
+
+test('a first piece tells a rate before it is whole', async () => {
+  const { clock, s } = one();
+  s.begin();
+  await clock.advance(100);
+  s.heard(10_000);
+  assert.equal(s.rate, undefined, 'too little to tell');
+  await clock.advance(150);
+  assert.equal(s.rate, 40);
+});
+
+test('strangers cannot wash a ban out of the memory of peers, nor one that is being asked', () => {
   const { standings: s } = remembered();
   s.fault('liar' as PeerId, 'wrong_piece');
-  for (let i = 0; i < 5000; i++) s.measured(`p${i}` as PeerId, 1, 1, 1);
-  assert.equal(s.excluded('liar' as PeerId)?.reason, 'banned');
+  const asked = s.of('asked' as PeerId);
+  asked.begin();
+  for (let i = 0; i < 5000; i++) s.of(`p${i}` as PeerId).answered(1);
+  assert.equal(s.of('liar' as PeerId).excluded()?.reason, 'banned');
+  assert.equal(s.of('asked' as PeerId), asked);
 });

@@ -1,0 +1,168 @@
+import type { Clock } from '../../base/clock.ts';
+import {
+  type Demotion,
+  type Exclusion,
+  isVerdict,
+  type SourceFault,
+  type Verdict,
+} from '../../piece/exclusion.ts';
+import type { SourceStanding } from '../../piece/standing.ts';
+import { RateMeter } from '../ground/rate-meter.ts';
+
+/** Weight of the newest time to a first byte: the last ten or so decide. */
+const FIRST_BYTE_WEIGHT = 0.2;
+/** A peer that was silent, or whose connection broke, is left alone this long at first, twice as long each time in a row, in ms. */
+const PAUSE_MS = 1000;
+const MAX_PAUSE_MS = 8000;
+/** A peer that stalled comes last this long unless it delivers, in ms. */
+const LAST_MS = 30_000;
+/** One that was given all the time a waiting pull has and did not reach the lowest rate is left alone this long, in ms. */
+const TOO_SLOW_MS = 30_000;
+/** Pauses after a busy answer that names no time, growing, in ms. */
+const BUSY_MS = 100;
+const MAX_BUSY_MS = 1000;
+/** Longest time of a busy answer that is believed, in ms. */
+const MAX_RETRY_AFTER_MS = 10_000;
+/** Bans double up to this many times. */
+const MAX_DOUBLINGS = 6;
+
+/** Reasons a host is not to be asked for, the gravest first. */
+const EXCLUDING = ['banned', 'too_slow', 'stalled', 'gone', 'busy'] as const;
+type Excluding = (typeof EXCLUDING)[number];
+
+/** What a busy answer said besides. */
+export type FaultFacts = {
+  /** When to ask again, in ms from now. */
+  readonly retry_after_ms?: number | undefined;
+};
+
+/** The standing of one peer: what we saw of it ourselves, never a third party's word. */
+export class PeerStanding implements SourceStanding {
+  heard_ms = Number.NEGATIVE_INFINITY;
+  received_bytes = 0;
+  busy_streak = 0;
+  first_byte_ms: number | undefined;
+  /** The fault behind the last ban. */
+  verdict: Verdict = 'protocol';
+  readonly #clock: Pick<Clock, 'now_ms'>;
+  readonly #ban_ms: number;
+  readonly #meter = new RateMeter();
+  readonly #until_ms: Record<Excluding, number>;
+  #is_busy_promised = false;
+  #last_until_ms = Number.NEGATIVE_INFINITY;
+  /** Pauses in a row without a delivery. */
+  #pauses = 0;
+  #bans = 0;
+
+  constructor(modules: { clock: Pick<Clock, 'now_ms'> }, config: { readonly ban_ms: number }) {
+    this.#clock = modules.clock;
+    this.#ban_ms = config.ban_ms;
+    const never = Number.NEGATIVE_INFINITY;
+    this.#until_ms = { banned: never, too_slow: never, stalled: never, gone: never, busy: never };
+  }
+
+  get in_flight(): number {
+    return this.#meter.under_way;
+  }
+
+  get rate(): number | undefined {
+    return this.#meter.rate(this.#clock.now_ms());
+  }
+
+  /** Rest of the ban in ms; 0 = not banned. */
+  get banned_ms(): number {
+    return Math.max(0, this.#until_ms.banned - this.#clock.now_ms());
+  }
+
+  excluded(): Exclusion | undefined {
+    return this.#inForce(EXCLUDING);
+  }
+
+  demoted(): Demotion | undefined {
+    return this.#last_until_ms > this.#clock.now_ms() ? 'stalled' : undefined;
+  }
+
+  /** Why no connection to the peer is to be made now: as `excluded`, and a peer that stalled is left alone for as long as it comes last. */
+  notDialled(): Exclusion | undefined {
+    const excluded = this.#inForce(['banned', 'too_slow', 'gone']);
+    if (excluded !== undefined || this.demoted() === undefined) return excluded;
+    return { reason: 'stalled', until_ms: this.#last_until_ms };
+  }
+
+  begin(): () => void {
+    this.#meter.begin(this.#clock.now_ms());
+    let under_way = true;
+    return () => {
+      if (under_way) this.#meter.end(this.#clock.now_ms());
+      under_way = false;
+    };
+  }
+
+  /** Bytes came off its connection. */
+  heard(bytes: number): void {
+    this.heard_ms = this.#clock.now_ms();
+    this.received_bytes += bytes;
+    this.#until_ms.stalled = Number.NEGATIVE_INFINITY;
+    this.#meter.heard(bytes);
+  }
+
+  /** An answer took so long to begin. */
+  answered(first_byte_ms: number): void {
+    const now = Math.max(first_byte_ms, 0);
+    const old = this.first_byte_ms ?? now;
+    this.first_byte_ms = old + FIRST_BYTE_WEIGHT * (now - old);
+  }
+
+  stalling(): void {
+    this.#last_until_ms = this.#clock.now_ms() + LAST_MS;
+  }
+
+  delivered(): void {
+    this.#last_until_ms = Number.NEGATIVE_INFINITY;
+    this.#pauses = 0;
+    this.busy_streak = 0;
+  }
+
+  /** Notes a fault. True = the peer is banned now. */
+  fault(fault: SourceFault, { retry_after_ms }: FaultFacts = {}): boolean {
+    const now_ms = this.#clock.now_ms();
+    if (isVerdict(fault)) {
+      this.#until_ms.banned = now_ms + this.#ban_ms * 2 ** Math.min(this.#bans, MAX_DOUBLINGS);
+      this.#bans += 1;
+      this.verdict = fault;
+      return true;
+    }
+    if (fault === 'too_slow') this.#until_ms.too_slow = now_ms + TOO_SLOW_MS;
+    if (fault === 'stalled') this.stalling();
+    if (fault === 'stalled' || fault === 'gone') this.#pause(fault, now_ms);
+    if (fault === 'busy') this.#busy(now_ms, retry_after_ms);
+    return false;
+  }
+
+  /** Several requests that fail together are one failure. */
+  #pause(fault: 'stalled' | 'gone', now_ms: number): void {
+    if (this.#inForce(['stalled', 'gone']) !== undefined) return;
+    this.#until_ms[fault] = now_ms + Math.min(PAUSE_MS * 2 ** this.#pauses, MAX_PAUSE_MS);
+    this.#pauses += 1;
+  }
+
+  #busy(now_ms: number, retry_after_ms: number | undefined): void {
+    const isNew = this.#until_ms.busy <= now_ms;
+    const pause_ms =
+      retry_after_ms === undefined
+        ? Math.min(BUSY_MS * 2 ** Math.min(this.busy_streak, 8), MAX_BUSY_MS)
+        : Math.min(retry_after_ms, MAX_RETRY_AFTER_MS);
+    if (isNew) this.busy_streak += 1;
+    if (!isNew && retry_after_ms === undefined) return;
+    this.#until_ms.busy = now_ms + pause_ms;
+    this.#is_busy_promised = retry_after_ms !== undefined;
+  }
+
+  #inForce(reasons: readonly Excluding[]): Exclusion | undefined {
+    const now_ms = this.#clock.now_ms();
+    const reason = reasons.find((word) => this.#until_ms[word] > now_ms);
+    if (reason === undefined) return undefined;
+    const promised = reason === 'busy' && this.#is_busy_promised;
+    return { reason, until_ms: this.#until_ms[reason], ...(promised && { promised }) };
+  }
+}
