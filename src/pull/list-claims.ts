@@ -8,6 +8,7 @@ import type { PieceSource } from '../piece/source.ts';
 import { slept, withinSilence } from './deadline.ts';
 import { PULL_LIMITS, type PullConfig } from './pull-config.ts';
 import type { Member, Roster } from './roster.ts';
+import { difference } from './working-copy.ts';
 
 type ListConfig = Pick<PullConfig, 'first_byte_timeout_ms' | 'busy_wait_ms' | 'no_progress_ms'>;
 
@@ -115,6 +116,27 @@ export class ListClaims {
       }
     }
     return this.best();
+  }
+
+  /** Asks further holders for their lists, for a moment, when a claim has one author only. */
+  async corroborate(claim: Claim, signal: AbortSignal): Promise<void> {
+    if (claim.authors.size !== 1 || signal.aborted) return;
+    const next = this.#askable().slice(0, PULL_LIMITS.list_askers);
+    const asked = Promise.all(next.map((member) => this.ask(member, signal)));
+    const end = new AbortController();
+    const both = AbortSignal.any([signal, end.signal]);
+    await Promise.race([asked, slept(this.#clock, PULL_LIMITS.list_round_ms, both)]);
+    end.abort();
+  }
+
+  /** The first piece of a claim with one author that another holder's list contradicts. Two authors are believed; so is one alone. */
+  firstDisputed(claim: Claim): number | undefined {
+    if (claim.authors.size !== 1) return undefined;
+    const first = [...this.#claims.values()]
+      .filter((other) => other !== claim && !other.rejected && other.authors.size > 0)
+      .map((other) => difference(claim.list, other.list).next().value)
+      .filter((index) => index !== undefined);
+    return first.length === 0 ? undefined : Math.min(...first);
   }
 
   /** Asks one source for its list, once; never rejects. */

@@ -26,6 +26,14 @@ export class NothingStaged implements StagedBlob {
     return Promise.reject(this.#refused());
   }
 
+  drop(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  reread(): Promise<readonly number[]> {
+    return Promise.resolve([]);
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     return Promise.resolve();
   }

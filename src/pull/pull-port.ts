@@ -35,6 +35,6 @@ export interface PullPort {
   }): PullTicket | undefined;
   /** A manifest was committed: start the sessions of what it names, before containerd asks. Returns at once; never throws. */
   manifestCommitted(digest: Digest): void;
-  /** containerd's commit of a blob that began with a prefix of ours failed its digest: whoever vouched for it pays. */
+  /** containerd's commit of a blob that began with a prefix of ours failed its digest: whoever lied pays once the true bytes are here. */
   prefixRefuted(digest: Digest): void;
 }

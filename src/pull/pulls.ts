@@ -4,9 +4,10 @@ import type { Digest } from '../oci/digest.ts';
 import { MAX_MANIFEST_BYTES, parseManifest } from '../oci/manifest.ts';
 import type { Logger } from '../ops/logger.ts';
 import { MAX_BLOB_BYTES } from '../piece/layout.ts';
-import type { PieceSource, SourceFinder } from '../piece/source.ts';
-import type { StagingArea } from '../store/blob-store.ts';
+import type { SourceFinder } from '../piece/source.ts';
+import type { SharedBlobs, StagingArea } from '../store/blob-store.ts';
 import { FetchGate } from './fetch-gate.ts';
+import { HandedPrefixes } from './handed-prefixes.ts';
 import type { PullMetrics } from './metrics.ts';
 import { PULL_LIMITS, type PullConfig } from './pull-config.ts';
 import type { PullModules } from './pull-modules.ts';
@@ -25,7 +26,7 @@ export type ReadBlob = (
 ) => Promise<Uint8Array | undefined>;
 
 export type PullsModules = {
-  readonly store: StagingArea;
+  readonly store: StagingArea & Pick<SharedBlobs, 'onShared' | 'pieceList'>;
   readonly finder: SourceFinder;
   readonly read: ReadBlob;
   readonly clock: Clock;
@@ -40,8 +41,7 @@ export class Pulls implements PullPort, AsyncDisposable {
   readonly #read: ReadBlob;
   readonly #config: PullConfig;
   readonly #sessions = new Map<Digest, Session>();
-  /** Who vouched for prefixes handed out lately, oldest first. */
-  readonly #delivered = new Map<Digest, readonly PieceSource[]>();
+  readonly #prefixes: HandedPrefixes;
   readonly #stop = new AbortController();
   readonly #reading = new Set<Promise<void>>();
 
@@ -51,6 +51,7 @@ export class Pulls implements PullPort, AsyncDisposable {
     const gate = new FetchGate(config);
     const verifier = new Verifier();
     this.#modules = { store, finder, clock, logger, metrics, random, gate, watch, verifier };
+    this.#prefixes = new HandedPrefixes({ shared: store, logger });
     this.#read = modules.read;
     this.#config = config;
   }
@@ -85,14 +86,7 @@ export class Pulls implements PullPort, AsyncDisposable {
   }
 
   prefixRefuted(digest: Digest): void {
-    const authors = this.#delivered.get(digest);
-    if (authors === undefined) return;
-    this.#delivered.delete(digest);
-    this.#modules.logger.warn(
-      { digest, authors: authors.length },
-      'a prefix from peers was wrong; those who vouched for it pay',
-    );
-    for (const source of authors) source.blame('wrong_list');
+    this.#prefixes.refute(digest);
   }
 
   /** Fetches a blob that was lost here. False when nobody has it, it is on its way already, or a bound is reached. */
@@ -113,6 +107,7 @@ export class Pulls implements PullPort, AsyncDisposable {
   /** Ends every session; waiters get the prefix 0. Resolves when nothing is left running and no staged copy is left. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    this.#prefixes[Symbol.dispose]();
     await Promise.all([...this.#sessions.values()].map((session) => session.close()));
     await Promise.all(this.#reading);
   }
@@ -131,7 +126,8 @@ export class Pulls implements PullPort, AsyncDisposable {
       onGone: () => {
         if (this.#sessions.get(digest) === session) this.#sessions.delete(digest);
       },
-      onPrefix: (authors) => this.#remember(digest, authors),
+      onPrefix: (vouched) => this.#prefixes.add(digest, vouched),
+      doubted: () => this.#prefixes.doubted(digest),
     });
     this.#sessions.set(digest, session);
     return session;
@@ -158,15 +154,6 @@ export class Pulls implements PullPort, AsyncDisposable {
       return true;
     }
     return false;
-  }
-
-  #remember(digest: Digest, authors: readonly PieceSource[]): void {
-    this.#delivered.delete(digest);
-    this.#delivered.set(digest, authors);
-    const oldest = this.#delivered.keys().next().value;
-    if (this.#delivered.size > PULL_LIMITS.delivered_max && oldest !== undefined) {
-      this.#delivered.delete(oldest);
-    }
   }
 
   async #prefetch(digest: Digest): Promise<void> {

@@ -162,7 +162,7 @@ export function faultOf(error: unknown): SourceFault {
 }
 
 /** When a busy source said that it is to be asked again. */
-export function retryAfter_ms(error: unknown): number | undefined {
+function retryAfter_ms(error: unknown): number | undefined {
   const said = hasCode(error, 'unavailable') ? error.facts['retry_after_ms'] : undefined;
   return typeof said === 'number' && said >= 0 ? said : undefined;
 }

@@ -1,4 +1,4 @@
-import { DaemonError, hasCode } from '../base/errors.ts';
+import { DaemonError } from '../base/errors.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Demotion, ExclusionReason } from '../piece/exclusion.ts';
 import { pieceCount } from '../piece/layout.ts';
@@ -15,6 +15,8 @@ import type { PullOutcome } from './pull-port.ts';
 import { restored } from './restored-blob.ts';
 import { Roster } from './roster.ts';
 import { Ticket, type TicketOwner } from './ticket.ts';
+import type { Vouched } from './handed-prefixes.ts';
+import { type Published, WorkingCopy } from './working-copy.ts';
 
 export type PullTarget = { readonly digest: Digest; readonly size_bytes: number };
 
@@ -41,11 +43,13 @@ type SessionHooks = {
   /** The session is over and its staged copy gone. */
   readonly onGone: () => void;
   /** A prefix is handed out on the word of these. */
-  readonly onPrefix: (authors: readonly PieceSource[]) => void;
+  readonly onPrefix: (vouched: Vouched) => void;
+  /** Whether a prefix of this blob turned out wrong lately. */
+  readonly doubted: () => boolean;
 };
 
 /**
- * One blob on its way. Tries the best piece list, begins anew with another when that one was a lie, and settles with the whole
+ * One blob on its way. Tries the best piece list, goes on with another when that one was a lie, and settles with the whole
  * blob or with the contiguous prefix. Lives on for `linger_ms` without waiters; the last ticket to go takes the staged copy along.
  */
 export class Session implements TicketOwner {
@@ -64,7 +68,7 @@ export class Session implements TicketOwner {
   #run: Promise<void> = Promise.resolve();
   #attempt: Attempt | undefined;
   #claim: Claim | undefined;
-  #staged: StagedBlob | undefined;
+  readonly #copy: WorkingCopy;
   #shown_bytes = 0;
   #small = false;
   #taken = false;
@@ -77,6 +81,7 @@ export class Session implements TicketOwner {
     this.#hooks = hooks;
     this.#roster = new Roster(modules, target);
     this.#claims = new ListClaims({ clock: modules.clock, roster: this.#roster }, target, config);
+    this.#copy = new WorkingCopy(modules, target);
     this.#started_ms = modules.clock.now_ms();
     this.#roster.refresh();
   }
@@ -100,7 +105,7 @@ export class Session implements TicketOwner {
   /** A ticket, or `undefined` when the outcome is given away to a sole waiter or the session is ending. */
   open(options: { readonly small: boolean }): Ticket | undefined {
     if (this.#closing) return undefined;
-    if (this.#taken && (this.#tickets.size > 0 || this.#staged?.holds_pieces !== true)) {
+    if (this.#taken && (this.#tickets.size > 0 || this.#copy.staged?.holds_pieces !== true)) {
       return undefined;
     }
     this.#taken = false;
@@ -142,7 +147,7 @@ export class Session implements TicketOwner {
     this.#linger.abort();
     this.#stop.abort(new DaemonError('cancelled', 'the pull session was ended'));
     await this.#run;
-    await this.#dispose();
+    await this.#copy.dispose();
     this.#hooks.onGone();
   }
 
@@ -150,7 +155,8 @@ export class Session implements TicketOwner {
 
   /** Never shrinks, although a new list may set the work back: containerd takes a shrinking offset for no progress. */
   progress_bytes(): number {
-    const here = this.#result === 'complete' ? this.target.size_bytes : this.#staged?.prefix_bytes;
+    const here =
+      this.#result === 'complete' ? this.target.size_bytes : this.#copy.staged?.prefix_bytes;
     this.#shown_bytes = Math.max(this.#shown_bytes, here ?? 0);
     return this.#shown_bytes;
   }
@@ -161,10 +167,11 @@ export class Session implements TicketOwner {
 
   outcome(): PullOutcome {
     if (this.#result === 'complete') return { kind: 'complete' };
-    if (this.#result !== 'prefix' || this.#staged === undefined) return this.nothing();
+    const { staged } = this.#copy;
+    if (this.#result !== 'prefix' || staged === undefined) return this.nothing();
     const sole = this.#tickets.size === 1;
     this.#taken ||= sole;
-    return { kind: 'prefix', staged: this.#staged, sole };
+    return { kind: 'prefix', staged, sole };
   }
 
   nothing(): PullOutcome {
@@ -176,7 +183,7 @@ export class Session implements TicketOwner {
     this.#tickets.delete(ticket);
     if (this.#tickets.size > 0 || this.#closing) return;
     // Pieces behind a prefix that was given away are worth a retry's while.
-    if (this.#result === undefined || (this.#taken && this.#staged?.holds_pieces === true)) {
+    if (this.#result === undefined || (this.#taken && this.#copy.staged?.holds_pieces === true)) {
       void this.#lingerOn();
     } else void this.close();
   }
@@ -221,8 +228,8 @@ export class Session implements TicketOwner {
     }
     if (result === 'prefix' && !this.#worthKeeping()) result = 'nothing';
     if (result !== 'complete' && this.#stop.signal.aborted) result = 'aborted';
-    if (result === 'prefix') this.#hooks.onPrefix([...(this.#claim?.authors.values() ?? [])]);
-    else await this.#dispose();
+    if (result === 'prefix') this.#vouch();
+    else await this.#copy.dispose();
     this.#result = result;
     this.#report(result);
     this.#ended.resolve(undefined);
@@ -233,8 +240,8 @@ export class Session implements TicketOwner {
 
   /** A prefix; or, when nobody waits yet, pieces that a later join can go on from. */
   #worthKeeping(): boolean {
-    if (this.#staged === undefined || this.#staged.prefix_bytes > 0)
-      return this.#staged !== undefined;
+    const { staged } = this.#copy;
+    if (staged === undefined || staged.prefix_bytes > 0) return staged !== undefined;
     return this.#tickets.size === 0 && this.#roster.members().some((m) => m.bytes > 0);
   }
 
@@ -243,32 +250,21 @@ export class Session implements TicketOwner {
     if (await restored(this.#modules, this.target)) return 'complete';
     for (let tries = 0; tries <= PULL_LIMITS.restarts_max; tries++) {
       this.#claim ??= await this.#claims.gather(signal);
-      if (this.#claim === undefined || signal.aborted || !(await this.#stage())) break;
-      const end = await this.#attemptWith(this.#claim, this.#staged!);
+      const staged = this.#claim && (await this.#copy.under(this.#claim.list));
+      if (this.#claim === undefined || staged === undefined || signal.aborted) break;
+      const end = await this.#attemptWith(this.#claim, staged);
       if (end === 'all') {
         const published = await this.#publish(this.#claim);
+        if (published === 'damaged') continue;
         if (published !== 'refuted') return published;
       } else if (!this.#otherListMayDo(end, this.#claim)) {
-        return 'prefix';
+        return this.#prefix(this.#claim);
       }
-      await this.#dispose();
       this.#claim = undefined;
     }
     // Nothing can be staged either when containerd's own write of it was faster.
     const here = this.#modules.store.info(this.target.digest);
     return here?.size_bytes === this.target.size_bytes ? 'complete' : 'nothing';
-  }
-
-  async #stage(): Promise<boolean> {
-    const { digest, size_bytes } = this.target;
-    try {
-      this.#staged ??= await this.#modules.store.stage(digest, size_bytes);
-      return true;
-    } catch (error) {
-      // No room or somebody else's copy: the registry's way through containerd still works.
-      this.#modules.logger.warn({ digest, err: error }, 'blob cannot be staged');
-      return false;
-    }
   }
 
   async #attemptWith(claim: Claim, staged: StagedBlob): Promise<AttemptEnd> {
@@ -288,26 +284,33 @@ export class Session implements TicketOwner {
     }
   }
 
-  /** The store keeps nothing of a staged blob that it could not publish, so there is no prefix to give then. */
-  async #publish(claim: Claim): Promise<'complete' | 'nothing' | 'refuted'> {
-    try {
-      await this.#staged!.publish();
-      this.#staged = undefined;
-      this.#claims.confirm(claim);
-      return 'complete';
-    } catch (error) {
-      const { digest } = this.target;
-      if (!hasCode(error, 'data_loss')) {
-        this.#modules.logger.warn({ digest, err: error }, 'blob cannot be published');
-        return 'nothing';
-      }
-      this.#modules.logger.warn(
-        { digest, authors: claim.authors.size },
-        'all pieces matched a piece list that is wrong',
-      );
-      this.#claims.refute(claim);
-      return 'refuted';
-    }
+  async #publish(claim: Claim): Promise<Published> {
+    const published = await this.#copy.publish();
+    if (published === 'complete') this.#claims.confirm(claim);
+    if (published !== 'refuted') return published;
+    const { digest } = this.target;
+    this.#modules.logger.warn(
+      { digest, authors: claim.authors.size },
+      'all pieces matched a piece list that is wrong',
+    );
+    this.#claims.refute(claim);
+    return 'refuted';
+  }
+
+  /** A prefix is a promise: it ends where another holder contradicts the only author of its list, and a blob in doubt gives none. */
+  async #prefix(claim: Claim): Promise<'prefix' | 'nothing'> {
+    if (this.#hooks.doubted()) return 'nothing';
+    if (this.#copy.staged?.prefix_bytes === 0) return 'prefix';
+    await this.#claims.corroborate(claim, this.#stop.signal);
+    const disputed = this.#claims.firstDisputed(claim);
+    if (disputed !== undefined) await this.#copy.cut(disputed);
+    return 'prefix';
+  }
+
+  #vouch(): void {
+    if (this.#claim === undefined) return;
+    const { list, authors } = this.#claim;
+    this.#hooks.onPrefix({ list, authors: [...authors.values()] });
   }
 
   /** Ran dry although another list is there whose holders can still be asked: the other one may be the true one. */
@@ -321,16 +324,6 @@ export class Session implements TicketOwner {
     });
     if (!askable) claim.rejected = false;
     return askable;
-  }
-
-  async #dispose(): Promise<void> {
-    const staged = this.#staged;
-    this.#staged = undefined;
-    try {
-      await staged?.[Symbol.asyncDispose]();
-    } catch (error) {
-      this.#modules.logger.warn({ digest: this.target.digest, err: error }, 'staged blob remains');
-    }
   }
 
   #report(outcome: SessionResult): void {

@@ -162,8 +162,18 @@ export interface StagedBlob extends AsyncDisposable {
   has(index: number): boolean;
   /** Writes a piece at its place and hashes on as far as the prefix reaches. Lent bytes. A piece that is there already is ignored. */
   write(piece: VerifiedPiece): Promise<void>;
-  /** All pieces there: compares the whole digest and makes it a published blob, durably. `data_loss` when the digest disagrees: then nothing is kept. */
+  /**
+   * All pieces there: compares the whole digest and makes it a published blob, durably. `data_loss` when the digest disagrees: then it stays under
+   * construction as it is. After any other failure it has ended.
+   */
   publish(): Promise<BlobInfo>;
+  /** Forgets pieces, so that they can be written anew; the prefix ends before the first of them. Only while nothing is being written. */
+  drop(indexes: Iterable<number>): Promise<void>;
+  /**
+   * Reads everything here again, and drops and returns the pieces that are not what was written any more. What was hashed is hashed anew. Only while
+   * nothing is being written.
+   */
+  reread(): Promise<readonly number[]>;
 }
 
 /** What the swarm may see and serve: committed, verified blobs only. */

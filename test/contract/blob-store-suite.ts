@@ -307,14 +307,57 @@ function stagingCases(open: Open): void {
     );
   });
 
-  it('keeps nothing of a blob whose pieces do not make its digest', async (t) => {
+  it('does not publish pieces that do not make the digest; they can be fetched anew, or all be given up', async (t) => {
     await using store = await open(t);
-    await using staged = await store.stage(digest, bytes.length);
-    await writePieces(staged, content(bytes.length, 2));
-    await rejects(staged.publish(), 'data_loss');
-    assert.equal(store.info(digest), undefined);
+    {
+      await using staged = await store.stage(digest, bytes.length);
+      const wrong = Uint8Array.from(bytes);
+      wrong[PIECE_BYTES]! ^= 1;
+      await writePieces(staged, wrong);
+      await rejects(staged.publish(), 'data_loss');
+      assert.equal(store.info(digest), undefined);
+      assert.deepEqual(await staged.reread(), [], 'they are what was written');
+      await rejects(staged.publish(), 'data_loss');
+    }
     await using again = await store.stage(digest, bytes.length);
     assert.equal(again.prefix_bytes, 0);
+  });
+
+  it('forgets pieces that are dropped, keeps the others, and publishes when they are written anew', async (t) => {
+    await using store = await open(t);
+    await using staged = await store.stage(digest, bytes.length);
+    const wrong = Uint8Array.from(bytes);
+    wrong[PIECE_BYTES]! ^= 1;
+    await writePieces(staged, wrong);
+    await rejects(staged.publish(), 'data_loss');
+    await staged.drop([1, 1, 9]);
+    assert.deepEqual(
+      [0, 1, 2].map((i) => staged.has(i)),
+      [true, false, true],
+    );
+    assert.equal(staged.prefix_bytes, PIECE_BYTES);
+    await writePieces(staged, bytes, [1]);
+    assert.equal(staged.prefix_bytes, bytes.length);
+    assert.equal((await staged.publish()).size_bytes, bytes.length);
+    assert.equal(
+      Buffer.compare(
+        await store.readPiece(digest, 1),
+        bytes.subarray(PIECE_BYTES, 2 * PIECE_BYTES),
+      ),
+      0,
+    );
+  });
+
+  it('gives a prefix that ends before a dropped piece', async (t) => {
+    await using store = await open(t);
+    await using staged = await store.stage(digest, bytes.length);
+    await writePieces(staged, bytes);
+    await staged.drop([1]);
+    await using ingest = await store.ingest('r', { total_bytes: bytes.length });
+    await ingest.takePrefix(staged, { move: true });
+    assert.equal(ingest.status().offset_bytes, PIECE_BYTES);
+    assert.equal(ingest.digest(), digestOf(bytes.subarray(0, PIECE_BYTES)));
+    assert.deepEqual([staged.has(0), staged.has(2)], [false, true]);
   });
 
   it('refuses pieces of a wrong length or outside the blob, and any after its end', async (t) => {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { DaemonError } from '../../src/base/errors.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { pieceCount, pieceLength, pieceOffset } from '../../src/piece/layout.ts';
@@ -11,7 +12,8 @@ export class MemoryStaged implements StagedBlob {
   readonly size_bytes: number;
   readonly #store: MemoryStore;
   readonly #bytes: Uint8Array;
-  readonly #written = new Set<number>();
+  /** Indexes with the digests the pieces had when they were written. */
+  readonly #written = new Map<number, Uint8Array>();
   #prefix_pieces = 0;
   #closed = false;
 
@@ -56,7 +58,7 @@ export class MemoryStaged implements StagedBlob {
       if (this.#store.full) throw new DaemonError('resource_exhausted', 'no space left');
       if (this.#written.has(index)) return;
       this.#bytes.set(bytes, pieceOffset(index));
-      this.#written.add(index);
+      this.#written.set(index, piece.sha256);
       while (this.#written.has(this.#prefix_pieces)) this.#prefix_pieces++;
     });
   }
@@ -67,12 +69,39 @@ export class MemoryStaged implements StagedBlob {
       if (this.#written.size !== pieceCount(this.size_bytes)) {
         throw new DaemonError('failed_precondition', `blob ${this.digest} is not complete yet`);
       }
-      this.close();
       if (digestLike(this.digest, this.#bytes) !== this.digest) {
         throw new DaemonError('data_loss', `staged bytes are not blob ${this.digest}`);
       }
+      this.close();
       return this.#store.addBlob(this.digest, this.#bytes, 'published', {});
     });
+  }
+
+  drop(indexes: Iterable<number>): Promise<void> {
+    return attempt(() => {
+      this.#open();
+      for (const index of indexes) {
+        this.#written.delete(index);
+        this.#prefix_pieces = Math.min(this.#prefix_pieces, index);
+      }
+    });
+  }
+
+  async reread(): Promise<readonly number[]> {
+    this.#open();
+    const changed = [...this.#written]
+      .filter(([index, sha256]) => {
+        const bytes = this.#bytes.subarray(pieceOffset(index), pieceOffset(index + 1));
+        return Buffer.compare(createHash('sha256').update(bytes).digest(), sha256) !== 0;
+      })
+      .map(([index]) => index);
+    await this.drop(changed);
+    return changed;
+  }
+
+  /** For tests: a bit of the piece flips. */
+  damage(index: number): void {
+    this.#bytes[pieceOffset(index)]! ^= 1;
   }
 
   /** Frees the digest; idempotent. */

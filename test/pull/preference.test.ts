@@ -127,7 +127,10 @@ describe('busy is not dead', () => {
     b.finder.replace(blob.digest, newer);
     assert.equal((await b.outcome(ticket)).value.kind, 'complete');
     ticket.release();
-    assert.deepEqual([...old.blames, ...newer.blames].filter((f) => f !== 'busy'), []);
+    assert.deepEqual(
+      [...old.blames, ...newer.blames].filter((f) => f !== 'busy'),
+      [],
+    );
     assert.equal(newer.requests.length >= 6, true);
   });
 });

@@ -1,7 +1,7 @@
 import type { Hash } from 'node:crypto';
 import { DaemonError } from '../../base/errors.ts';
 import { algorithmOf, createHasher, type Digest, runningDigest } from '../../oci/digest.ts';
-import { pieceCount, pieceLength, pieceOffset } from '../../piece/layout.ts';
+import { pieceLength, pieceOffset } from '../../piece/layout.ts';
 import { PIECE_DIGEST_BYTES } from '../../piece/piece-list.ts';
 import type { VerifiedPiece } from '../../piece/verified-piece.ts';
 import { type LocalCatalog, missing } from '../blobs/blob-catalog.ts';
@@ -13,6 +13,8 @@ import { HASH_SLICE_BYTES, PrefixHash } from '../disk/prefix-hash.ts';
 import { Serial } from '../disk/serial.ts';
 import type { StoreMetrics } from '../metrics.ts';
 import { CARRIED_MAX, type CarriedPieces, carryOver, dropCarried } from './carried-pieces.ts';
+import { PieceSet } from './piece-set.ts';
+import { changedPieces } from './reread.ts';
 
 type Modules = {
   readonly catalog: LocalCatalog;
@@ -47,15 +49,13 @@ export class LocalStaged implements StagedBlob {
   #fd: number;
   /** False once the file belongs to an ingest. */
   #own = true;
-  readonly #digests: Uint8Array;
-  readonly #have: Uint8Array;
+  readonly #pieces: PieceSet;
   /** Whole `write` calls under way. */
   readonly #writing = new Map<number, Promise<void>>();
   /** Pieces on their way to the file: their bytes, and the end of that. */
   readonly #arriving = new Map<number, { bytes: Uint8Array; written: Promise<void> }>();
   readonly #hashing = new Serial();
   #whole: Hash;
-  #have_count = 0;
   /** Pieces hashed so far; the last of them may still be being written. */
   #next = 0;
   /** Leading pieces that are both hashed and written. */
@@ -75,8 +75,7 @@ export class LocalStaged implements StagedBlob {
     this.size_bytes = blob.size_bytes;
     this.#path = file.path;
     this.#fd = file.fd;
-    this.#digests = new Uint8Array(pieceCount(blob.size_bytes) * PIECE_DIGEST_BYTES);
-    this.#have = new Uint8Array((pieceCount(blob.size_bytes) >> 3) + 1);
+    this.#pieces = new PieceSet(blob);
     this.#whole = createHasher(algorithmOf(blob.digest));
   }
 
@@ -85,11 +84,11 @@ export class LocalStaged implements StagedBlob {
   }
 
   get holds_pieces(): boolean {
-    return !this.#ended && this.#have_count > 0;
+    return !this.#ended && this.#pieces.size > 0;
   }
 
   has(index: number): boolean {
-    return ((this.#have[index >> 3] ?? 0) & (1 << (index & 7))) !== 0;
+    return this.#pieces.has(index);
   }
 
   async write(piece: VerifiedPiece): Promise<void> {
@@ -115,18 +114,43 @@ export class LocalStaged implements StagedBlob {
   async publish(): Promise<BlobInfo> {
     this.#live();
     await this.#settle();
-    if (this.#have_count !== pieceCount(this.size_bytes)) {
+    if (!this.#pieces.whole) {
       throw new DaemonError('failed_precondition', `blob ${this.digest} is not complete yet`, {
         digest: this.digest,
       });
     }
     this.#live();
+    const found = runningDigest(algorithmOf(this.digest), this.#whole);
+    if (found !== this.digest) {
+      throw new DaemonError('data_loss', `the pieces make ${found}, not ${this.digest}`, {
+        digest: this.digest,
+      });
+    }
     this.#ended = true;
     try {
       return await this.#publish();
     } finally {
       await this.#close();
     }
+  }
+
+  async drop(indexes: Iterable<number>): Promise<void> {
+    this.#live();
+    await this.#settle();
+    await this.#hashing.run(() => this.#forget(indexes));
+  }
+
+  async reread(): Promise<readonly number[]> {
+    this.#live();
+    await this.#settle();
+    return this.#hashing.run(async () => {
+      const { size_bytes } = this;
+      const file = { fd: this.#fd, size_bytes, digests: this.#pieces.digests };
+      const changed = await changedPieces(this.#m.files, file, this.#pieces.from(0));
+      this.#rehash();
+      await this.#forget(changed);
+      return changed;
+    });
   }
 
   /**
@@ -152,7 +176,7 @@ export class LocalStaged implements StagedBlob {
           ? await carryOver(
               files,
               { digest, size_bytes, fd },
-              { path: freshPath(), indexes: this.#behind() },
+              { path: freshPath(), indexes: this.#pieces.from(this.#prefix).slice(0, CARRIED_MAX) },
             )
           : undefined;
         try {
@@ -194,9 +218,7 @@ export class LocalStaged implements StagedBlob {
 
   async #writePiece({ index, bytes, sha256 }: VerifiedPiece): Promise<void> {
     await writeAt(this.#m.files, this.#fd, bytes, pieceOffset(index));
-    this.#digests.set(sha256, index * PIECE_DIGEST_BYTES);
-    this.#have[index >> 3]! |= 1 << (index & 7);
-    this.#have_count += 1;
+    this.#pieces.add(index, sha256);
     this.#m.metrics.staged.inc({}, bytes.length);
     this.#advance();
   }
@@ -223,12 +245,23 @@ export class LocalStaged implements StagedBlob {
     }
   }
 
+  async #forget(indexes: Iterable<number>): Promise<void> {
+    for (const index of indexes) {
+      if (this.#pieces.delete(index) && index < this.#next) this.#rehash();
+    }
+    await this.#hashOn();
+  }
+
+  #rehash(): void {
+    this.#whole = createHasher(algorithmOf(this.digest));
+    this.#next = 0;
+    this.#prefix = 0;
+  }
+
   /** A piece did not reach the file: if it was hashed already, the hash is made anew from what is there. */
   async #unhash(index: number): Promise<void> {
     await this.#hashing.run(async () => {
-      if (index >= this.#next) return;
-      this.#whole = createHasher(algorithmOf(this.digest));
-      this.#next = 0;
+      if (index < this.#next) this.#rehash();
       await this.#hashOn();
     });
   }
@@ -261,22 +294,16 @@ export class LocalStaged implements StagedBlob {
     return PrefixHash.resume({
       whole: this.#whole.copy(),
       offset_bytes: this.prefix_bytes,
-      digests: this.#digests.slice(0, this.#prefix * PIECE_DIGEST_BYTES),
+      digests: this.#pieces.digests.slice(0, this.#prefix * PIECE_DIGEST_BYTES),
     });
   }
 
   async #publish(): Promise<BlobInfo> {
     const { catalog } = this.#m;
-    const found = runningDigest(algorithmOf(this.digest), this.#whole);
-    if (found !== this.digest) {
-      throw new DaemonError('data_loss', `the pieces make ${found}, not ${this.digest}`, {
-        digest: this.digest,
-      });
-    }
     const { digest, size_bytes } = this;
     const file = { digest, size_bytes, fd: this.#fd, path: this.#path };
     const published = await catalog.publish(file, {
-      pieces: this.#digests,
+      pieces: this.#pieces.digests,
       isWanted: () => true,
       heals: true,
       turn: 'in turn',
@@ -286,24 +313,11 @@ export class LocalStaged implements StagedBlob {
     return infoOf(entry);
   }
 
-  /** The pieces behind the prefix, the lowest first. */
-  #behind(): number[] {
-    const indexes: number[] = [];
-    for (let i = this.#prefix; i < pieceCount(this.size_bytes); i++) {
-      if (this.has(i) && indexes.length < CARRIED_MAX) indexes.push(i);
-    }
-    return indexes;
-  }
-
   #goOnWith({ fd, path, indexes }: CarriedPieces): void {
     this.#fd = fd;
     this.#path = path;
-    this.#have.fill(0);
-    for (const index of indexes) this.#have[index >> 3]! |= 1 << (index & 7);
-    this.#have_count = indexes.length;
-    this.#whole = createHasher(algorithmOf(this.digest));
-    this.#next = 0;
-    this.#prefix = 0;
+    this.#pieces.keep(indexes);
+    this.#rehash();
     this.#ended = false;
   }
 

@@ -1,5 +1,10 @@
 import type { Clock } from '../../base/clock.ts';
-import { type Exclusion, isVerdict, type SourceFault, type Verdict } from '../../piece/exclusion.ts';
+import {
+  type Exclusion,
+  isVerdict,
+  type SourceFault,
+  type Verdict,
+} from '../../piece/exclusion.ts';
 import { MAX_STANDINGS } from '../ground/limits.ts';
 import type { SwarmMetrics } from '../metrics.ts';
 import type { PeerId } from '../ground/peer-id.ts';

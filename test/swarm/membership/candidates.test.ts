@@ -36,7 +36,11 @@ function directory() {
     const prefixes = new PrefixSet({ max: 10 });
     prefixes.add(prefixOf(DIGEST));
     const lost = Promise.withResolvers<never>();
-    const pieces = { piece: () => lost.promise, list: () => lost.promise, release: () => undefined };
+    const pieces = {
+      piece: () => lost.promise,
+      list: () => lost.promise,
+      release: () => undefined,
+    };
     const hello = { zone };
     const session = { id, prefixes, pieces, hello, transport: 'quic', state: { load } };
     sessions.set(id, session as unknown as PeerSession);

@@ -38,7 +38,11 @@ test('a busy peer is asked again at the time it names, and soon when it names no
   const { clock, s } = one();
   assert.equal(s.fault('busy', { retry_after_ms: 700 }), false);
   s.fault('busy'); // an answer to another request, which says less
-  assert.deepEqual(s.excluded(), { reason: 'busy', until_ms: clock.now_ms() + 700, promised: true });
+  assert.deepEqual(s.excluded(), {
+    reason: 'busy',
+    until_ms: clock.now_ms() + 700,
+    promised: true,
+  });
   assert.equal(s.demoted(), undefined, 'it is no worse for it');
   await clock.advance(700);
   assert.equal(s.excluded(), undefined);
