@@ -6,8 +6,8 @@ import PQueue from 'p-queue';
  */
 export type Lane = 'quick' | 'urgent' | 'front' | 'back';
 
-/** Requests of the quick lane at the same time: at 64 KiB each they hold less memory than one piece. */
-const QUICK_SLOTS = 32;
+/** Requests of the quick lane at the same time: at 64 KiB each less memory than one piece, and no more than one peer takes at once. */
+const QUICK_SLOTS = 12;
 const PRIORITY = { urgent: 2, front: 1, back: 0 } as const;
 
 /** A session that waits for depth at a source. */
@@ -19,7 +19,7 @@ export type DepthWaiter = {
 
 /**
  * Bounds what all sessions fetch together. A slot is held from the request until the piece is written, so memory for
- * pieces never exceeds `slots` x 4 MiB (and 2 MiB of quick ones). Work in the back lane gets at most half of the slots and only what
+ * pieces never exceeds `slots` x 4 MiB (and less than one piece of quick ones). Work in the back lane gets at most half of the slots and only what
  * the others leave. Who gets a slot decides only then which piece to take from whom.
  *
  * Depth at a source is not handed out here, but its news are: sessions hear in turn that some is free, so that those which share a
