@@ -7,7 +7,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { DaemonError } from './base/errors.ts';
 import type { SourceFault } from './piece/exclusion.ts';
-import type { PieceSource } from './piece/source.ts';
+import type { FaultFacts, PieceSource } from './piece/source.ts';
 import type { SourceStanding } from './piece/standing.ts';
 import type { SharedBlobs } from './store/blob-store.ts';
 
@@ -161,7 +161,7 @@ class LivingSource implements PieceSource {
     );
   }
 
-  blame(fault: SourceFault, facts?: Parameters<PieceSource['blame']>[1]): void {
+  blame(fault: SourceFault, facts?: FaultFacts): void {
     // Nobody is blamed for the end of our own swarm.
     if (this.#life.signal.aborted) return;
     this.#life.guard(() => this.#source.blame(fault, facts), undefined);

@@ -1,7 +1,7 @@
 import type { Digest } from '../oci/digest.ts';
 import type { SourceFault } from './exclusion.ts';
 import type { PieceList } from './piece-list.ts';
-import type { SourceStanding } from './standing.ts';
+import type { RequestSize, SourceStanding } from './standing.ts';
 
 /** A piece as it came off the wire. Nobody may use its bytes before the verifier has compared their digest. */
 export type UnverifiedPiece = {
@@ -9,6 +9,14 @@ export type UnverifiedPiece = {
   readonly bytes: Uint8Array;
   /** Gives the memory back to the source: called at most once, when nobody looks at the bytes any more. Not calling it costs memory only. */
   readonly release?: () => void;
+};
+
+/** What goes with a fault. */
+export type FaultFacts = {
+  /** What was asked for. Who is too busy for something small is too busy for anything. */
+  readonly size?: RequestSize;
+  /** When a busy source said that it is to be asked again, in ms from now. */
+  readonly retry_after_ms?: number | undefined;
 };
 
 /**
@@ -40,8 +48,8 @@ export interface PieceSource {
     length: number,
     options: { signal: AbortSignal; onProgress?: (received_bytes: number) => void },
   ): Promise<UnverifiedPiece>;
-  /** Tells the source's owner what it did wrong, and what a busy answer said: the owner decides about bans, candidate lists and the standing. */
-  blame(fault: SourceFault, facts?: { readonly retry_after_ms?: number | undefined }): void;
+  /** Tells the source's owner what it did wrong: the owner decides about bans, candidate lists and the standing. */
+  blame(fault: SourceFault, facts?: FaultFacts): void;
 }
 
 /** Finds sources for a blob from memory: no call of it may cost a round trip. */

@@ -1,5 +1,8 @@
 import type { Demotion, Exclusion } from './exclusion.ts';
 
+/** `small` = lists and blobs of some 64 KiB: a host whose upload slots are taken can still answer those. */
+export type RequestSize = 'large' | 'small';
+
 /**
  * What is known of the host behind a source: one standing per host, whoever asks it and for whichever blob. It lives with the owner of
  * the source, who counts the bytes; every pull reads it and says what it saw. All of it is memory. Times are those of the monotonic clock.
@@ -17,8 +20,8 @@ export interface SourceStanding {
   readonly received_bytes: number;
   /** How often in a row it was busy when it was asked at the time it had named. */
   readonly busy_streak: number;
-  /** Why it is not to be asked now. The end of it may come sooner than said: bytes from a stalled host end its exclusion. */
-  excluded(): Exclusion | undefined;
+  /** Why it is not to be asked for that now. The end of it may come sooner than said: bytes from a stalled host end its exclusion. */
+  excluded(size?: RequestSize): Exclusion | undefined;
   /** Why it comes last now. */
   demoted(): Demotion | undefined;
   /** A large piece is asked for. Call the returned function once when that has ended. */

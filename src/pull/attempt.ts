@@ -1,6 +1,7 @@
 import type { ExclusionReason } from '../piece/exclusion.ts';
 import { PIECE_BYTES, pieceCount, pieceLength } from '../piece/layout.ts';
 import type { UnverifiedPiece } from '../piece/source.ts';
+import type { RequestSize } from '../piece/standing.ts';
 import type { StagedBlob } from '../store/blob-store.ts';
 import { slept } from './deadline.ts';
 import type { DepthWaiter, Lane } from './fetch-gate.ts';
@@ -43,7 +44,7 @@ export class Attempt {
   readonly #otherList = new Set<string>();
   readonly #asked: Record<Lane, number> = { quick: 0, urgent: 0, front: 0, back: 0 };
   readonly #guard: ProgressGuard;
-  readonly #quick: boolean;
+  readonly #size: RequestSize;
   readonly #waiter: DepthWaiter;
   #cursor = 0;
   #signal = new AbortController().signal;
@@ -56,7 +57,7 @@ export class Attempt {
     this.#work = work;
     this.#config = config;
     this.#pieces = pieceCount(work.staged.size_bytes);
-    this.#quick = work.staged.size_bytes <= PULL_LIMITS.quick_bytes;
+    this.#size = work.staged.size_bytes <= PULL_LIMITS.small_bytes ? 'small' : 'large';
     this.#waiter = { urgent: this.#pieces === 1 && work.waited(), onFreed: () => this.kick() };
     this.#guard = new ProgressGuard(work, config, modules.clock.now_ms(), this.#candidates());
   }
@@ -121,7 +122,7 @@ export class Attempt {
     const due = this.#flights.size > 0 ? now + PULL_LIMITS.rate_step_ms : Number.POSITIVE_INFINITY;
     const guard = waited() ? this.#guard.due_ms : due;
     // A near source that is busy may be waited for although others could be asked.
-    const busy = roster.busy_until_ms(this.#candidates()) ?? due;
+    const busy = roster.busy_until_ms(this.#candidates(), this.#size) ?? due;
     return Math.min(due, guard, busy, this.#found_ms + PULL_LIMITS.refind_ms, this.#starved(now));
   }
 
@@ -131,14 +132,14 @@ export class Attempt {
     const asked = Object.values(this.#asked).some((count) => count > 0);
     if (this.#flights.size > 0 || asked || this.#jobs.size > 0) return never;
     const { roster } = this.#work;
-    if (this.#candidates().some((m) => roster.usable(m))) return never; // its depth is taken by another session
-    const busy_ms = roster.busy_until_ms(this.#candidates());
+    if (this.#candidates().some((m) => roster.usable(m, this.#size))) return never; // its depth is taken by another session
+    const busy_ms = roster.busy_until_ms(this.#candidates(), this.#size);
     if (busy_ms === undefined) {
       if (roster.refresh()) return now_ms;
       this.#finish('dry');
       return now_ms;
     }
-    const end_ms = this.#guard.starved(now_ms, this.#candidates());
+    const end_ms = this.#guard.starved(now_ms, this.#candidates(), this.#size);
     if (now_ms >= end_ms) this.#finish('dry');
     return Math.min(busy_ms, end_ms);
   }
@@ -198,7 +199,7 @@ export class Attempt {
 
   #lane(): Lane {
     if (!this.#work.waited()) return 'back';
-    if (this.#quick) return 'quick';
+    if (this.#size === 'small') return 'quick';
     return this.#pieces === 1 ? 'urgent' : 'front';
   }
 
@@ -229,7 +230,7 @@ export class Attempt {
     return plan({
       missing,
       flights: [...this.#flights].map((f) => f.planned()),
-      sources: this.#candidates().map((m) => this.#work.roster.planned(m, { quick: this.#quick })),
+      sources: this.#candidates().map((m) => this.#work.roster.planned(m, this.#size)),
       budget,
       order: waited() ? 'prefix' : 'spread',
       piece_bytes: PIECE_BYTES,
@@ -241,7 +242,7 @@ export class Attempt {
   async #fly({ piece, reason }: Assignment, member: Member): Promise<void> {
     const { metrics } = this.#modules;
     const length = pieceLength(this.#work.staged.size_bytes, piece);
-    const what = { piece, length, reason, member, quick: this.#quick };
+    const what = { piece, length, reason, member, size: this.#size };
     const flight = new Flight(this.#modules, what, this.#config);
     this.#flights.add(flight);
     if (reason !== 'missing') metrics.hedges.inc({ reason });
@@ -294,7 +295,7 @@ export class Attempt {
       return;
     }
     metrics.pieces.inc({ result: 'failed' });
-    const fault = this.#work.roster.failed(flight.member, error, flight.source);
+    const fault = this.#work.roster.failed(flight.member, error, flight.source, this.#size);
     if (fault === 'busy') this.#work.roster.refresh(); // it may be connected otherwise by now
     this.#log('piece failed', flight, { fault });
   }

@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { DaemonError } from '../base/errors.ts';
 import type { PieceSource, UnverifiedPiece } from '../piece/source.ts';
+import type { RequestSize } from '../piece/standing.ts';
 import { untilAborted } from './deadline.ts';
 import type { Assignment, PlanFlight } from './planner.ts';
 import type { Member } from './roster.ts';
@@ -25,8 +26,7 @@ export class Flight {
   readonly #clock: Clock;
   readonly #gate: FetchGate;
   readonly #watch: StallWatch;
-  /** So small that it does not count against the source's depth. */
-  readonly #quick: boolean;
+  readonly #size: RequestSize;
   readonly #end = new AbortController();
 
   constructor(
@@ -36,7 +36,7 @@ export class Flight {
       length: number;
       reason: Assignment['reason'];
       member: Member;
-      quick: boolean;
+      size: RequestSize;
     },
     config: FlightConfig,
   ) {
@@ -47,7 +47,7 @@ export class Flight {
     this.length = what.length;
     this.reason = what.reason;
     this.member = what.member;
-    this.#quick = what.quick;
+    this.#size = what.size;
     this.source = what.member.source;
     this.meter = new FlightMeter(modules.clock.now_ms(), config);
   }
@@ -78,7 +78,8 @@ export class Flight {
   }): Promise<UnverifiedPiece> {
     const { standing } = this.source;
     const { signal } = this.#end;
-    const end = this.#quick ? undefined : standing.begin();
+    // Small ones do not count against its depth.
+    const end = this.#size === 'small' ? undefined : standing.begin();
     const unwatch = this.#watch.watch({
       meter: this.meter,
       standing,

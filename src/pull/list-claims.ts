@@ -107,9 +107,9 @@ export class ListClaims {
       if (this.#asking.size > 0) {
         await this.#round(signal);
       } else if (!this.#roster.refresh()) {
-        const busy_ms = this.#roster.busy_until_ms();
+        const busy_ms = this.#roster.busy_until_ms(this.#roster.members(), 'small');
         if (busy_ms === undefined) return undefined;
-        if (this.#roster.members().some((m) => this.#roster.keepsWord(m))) {
+        if (this.#roster.members().some((m) => this.#roster.keepsWord(m, 'small'))) {
           deadline_ms = Math.max(deadline_ms, begun_ms + this.#config.no_progress_ms);
         }
         await slept(this.#clock, Math.max(1, busy_ms - this.#clock.now_ms()), signal);
@@ -154,7 +154,7 @@ export class ListClaims {
       .filter(
         (m) =>
           m.kind === 'peer' &&
-          this.#roster.usable(m) &&
+          this.#roster.usable(m, 'small') &&
           !this.#said.has(m.id) &&
           !this.#asking.has(m.id),
       );
@@ -185,7 +185,7 @@ export class ListClaims {
       this.#add(member.id, source, list);
     } catch (error) {
       // Our own end says nothing about the source; every other failure takes it out and lets the next be asked.
-      if (!signal.aborted) this.#roster.failed(member, error, source);
+      if (!signal.aborted) this.#roster.failed(member, error, source, 'small');
     }
   }
 

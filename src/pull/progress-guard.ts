@@ -1,3 +1,4 @@
+import type { RequestSize } from '../piece/standing.ts';
 import type { PullConfig } from './pull-config.ts';
 import type { Flight } from './flight.ts';
 import type { Member, Roster } from './roster.ts';
@@ -62,10 +63,10 @@ export class ProgressGuard {
    * Nobody can be asked, for those who could are busy until `busy_ms`. Until when that is borne: as long as one of them keeps its word
    * about when it will be free, `no_progress_ms`; else `busy_wait_ms`. Counts from the first call since a piece landed.
    */
-  starved(now_ms: number, candidates: readonly Member[]): number {
+  starved(now_ms: number, candidates: readonly Member[], size: RequestSize): number {
     this.#starved_ms ??= now_ms;
     const { busy_wait_ms, no_progress_ms } = this.#config;
-    const isPromised = candidates.some((m) => this.#work.roster.keepsWord(m));
+    const isPromised = candidates.some((m) => this.#work.roster.keepsWord(m, size));
     return this.#starved_ms + (isPromised ? Math.max(no_progress_ms, busy_wait_ms) : busy_wait_ms);
   }
 

@@ -42,7 +42,7 @@ export const PULL_LIMITS = {
   /** A source that was busy so often in a row, each time at the time it had named, is not taken at its word any more. */
   busy_streak_max: 3,
   /** A blob of at most this size does not queue behind pieces of others. */
-  quick_bytes: 64 * 1024,
+  small_bytes: 64 * 1024,
   /** Window over which the rate of a piece is judged. */
   rate_window_ms: 2000,
   /** Finest distance of rate samples and rate checks. */

@@ -2,7 +2,8 @@ import type { Clock } from '../base/clock.ts';
 import { hasCode } from '../base/errors.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type Demotion, type Exclusion, isVerdict, type SourceFault } from '../piece/exclusion.ts';
-import type { PieceSource, SourceFinder } from '../piece/source.ts';
+import type { FaultFacts, PieceSource, SourceFinder } from '../piece/source.ts';
+import type { RequestSize } from '../piece/standing.ts';
 import type { PlanSource } from './planner.ts';
 import { PULL_LIMITS } from './pull-config.ts';
 
@@ -20,8 +21,6 @@ export type Member = {
   /** Verified bytes taken from it. */
   bytes: number;
 };
-
-type Facts = Parameters<PieceSource['blame']>[1];
 
 /** The sources of one session and why some of them are out: for this blob, or because of the standing of the host behind them. */
 export class Roster {
@@ -62,10 +61,10 @@ export class Roster {
     return this.#members.get(id);
   }
 
-  /** The exclusion in force. */
-  excluded({ out, source }: Member): Exclusion | undefined {
+  /** The exclusion in force, for a request of that size. */
+  excluded({ out, source }: Member, size?: RequestSize): Exclusion | undefined {
     if (out !== undefined) return { reason: out, until_ms: Number.POSITIVE_INFINITY };
-    return source.standing.excluded();
+    return source.standing.excluded(size);
   }
 
   /** Why it comes last. */
@@ -73,22 +72,22 @@ export class Roster {
     return repeats_lie ? 'wrong_list' : source.standing.demoted();
   }
 
-  usable(member: Member): boolean {
-    return this.excluded(member) === undefined;
+  usable(member: Member, size?: RequestSize): boolean {
+    return this.excluded(member, size) === undefined;
   }
 
   /** When the first of the busy members may be asked again; undefined when none is busy. */
-  busy_until_ms(members: readonly Member[] = this.members()): number | undefined {
+  busy_until_ms(members: readonly Member[], size?: RequestSize): number | undefined {
     const ends = members
-      .map((m) => this.excluded(m))
+      .map((m) => this.excluded(m, size))
       .filter((e) => e?.reason === 'busy')
       .map((e) => e!.until_ms);
     return ends.length === 0 ? undefined : Math.min(...ends);
   }
 
   /** True while it is busy until a time that it has named, and not busy again and again when that comes. */
-  keepsWord(member: Member): boolean {
-    const isPromised = this.excluded(member)?.promised === true;
+  keepsWord(member: Member, size?: RequestSize): boolean {
+    const isPromised = this.excluded(member, size)?.promised === true;
     return isPromised && member.source.standing.busy_streak <= PULL_LIMITS.busy_streak_max;
   }
 
@@ -97,7 +96,7 @@ export class Roster {
     member: Member,
     fault: SourceFault,
     source: PieceSource = member.source,
-    facts?: Facts,
+    facts?: FaultFacts,
   ): void {
     // Several requests that fail together are one failure.
     if ((fault === 'stalled' || fault === 'gone') && this.usable(member)) member.faults++;
@@ -107,9 +106,9 @@ export class Roster {
   }
 
   /** The fault behind a failed call of a source, as `PieceSource` words it. */
-  failed(member: Member, error: unknown, source: PieceSource): SourceFault {
+  failed(member: Member, error: unknown, source: PieceSource, size: RequestSize): SourceFault {
     const fault = faultOf(error);
-    this.fault(member, fault, source, { retry_after_ms: retryAfter_ms(error) });
+    this.fault(member, fault, source, { size, retry_after_ms: retryAfter_ms(error) });
     return fault;
   }
 
@@ -121,24 +120,24 @@ export class Roster {
     member.source.standing.delivered();
   }
 
-  /** A member as the planner sees it. `quick`: the piece is so small that it does not queue behind large ones. */
-  planned(member: Member, { quick }: { readonly quick: boolean }): PlanSource {
+  /** A member as the planner sees it. Small pieces do not queue behind large ones. */
+  planned(member: Member, size: RequestSize): PlanSource {
     const { near, depth, standing } = member.source;
     return {
       id: member.id,
       near,
       // Who was busy is asked for one piece at first.
-      depth: standing.busy_streak > 0 ? 1 : Math.max(1, depth),
-      in_flight: quick ? 0 : standing.in_flight,
+      depth: size === 'large' && standing.busy_streak > 0 ? 1 : Math.max(1, depth),
+      in_flight: size === 'small' ? 0 : standing.in_flight,
       rate: standing.rate,
       first_byte_ms: standing.first_byte_ms,
-      state: this.#state(member),
+      state: this.#state(member, size),
       demoted: this.demoted(member) !== undefined,
     };
   }
 
-  #state(member: Member): PlanSource['state'] {
-    const excluded = this.excluded(member);
+  #state(member: Member, size: RequestSize): PlanSource['state'] {
+    const excluded = this.excluded(member, size);
     if (excluded === undefined) return 'usable';
     if (excluded.reason !== 'busy') return 'out';
     const left_ms = excluded.until_ms - this.#clock.now_ms();

@@ -5,10 +5,10 @@ import type { Digest } from '../../src/oci/digest.ts';
 import type { SourceFault } from '../../src/piece/exclusion.ts';
 import { PIECE_BYTES, pieceCount, pieceOffset } from '../../src/piece/layout.ts';
 import type { PieceList } from '../../src/piece/piece-list.ts';
-import type { PieceSource, UnverifiedPiece } from '../../src/piece/source.ts';
+import type { FaultFacts, PieceSource, UnverifiedPiece } from '../../src/piece/source.ts';
 import { createSwarmMetrics } from '../../src/swarm/metrics.ts';
 import type { PeerId } from '../../src/swarm/ground/peer-id.ts';
-import type { FaultFacts, PeerStanding } from '../../src/swarm/membership/peer-standing.ts';
+import type { PeerStanding } from '../../src/swarm/membership/peer-standing.ts';
 import { Standings } from '../../src/swarm/membership/standing.ts';
 import { MemoryRegister } from './memory-register.ts';
 

@@ -180,6 +180,25 @@ describe('one holder of two images', () => {
     first.release();
   });
 
+  it('a small blob and a list come from a holder that is too busy for pieces', async () => {
+    await using b = new PullBench();
+    const [large, next, small] = [blobOf(2, 1), blobOf(2, 2), blobOf(0.01, 3)];
+    const script = { id: 'x', retry_after_ms: 3000 };
+    b.source(large, { ...script, act: (_, nth) => (nth < 2 ? 'busy' : 'serve') });
+    const listed = b.source(next, script);
+    b.source(small, script);
+    const first = b.join(large);
+    await b.clock.advance(100);
+    assert.equal((await b.pull(small, true)).prefix, -1);
+    const second = b.join(next);
+    await b.clock.advance(100);
+    assert.deepEqual([listed.lists_asked, listed.requests], [1, []]);
+    for (const ticket of [first, second]) {
+      assert.equal((await b.outcome(ticket)).value.kind, 'complete');
+      ticket.release();
+    }
+  });
+
   it('a small blob waits neither for depth nor for a slot that large ones have', async () => {
     await using b = new PullBench({ pieces_in_flight_max: 2 });
     const { large } = shared(b, 0);

@@ -3,6 +3,7 @@ import type { Multiaddr } from '@multiformats/multiaddr';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../ops/logger.ts';
 import type { Exclusion, SourceFault } from '../../piece/exclusion.ts';
+import type { FaultFacts } from '../../piece/source.ts';
 import { AdmissionGate } from '../admission/admission-gate.ts';
 import type { ClusterKeys } from '../admission/cluster-key.ts';
 import type { SwarmConfig } from '../config.ts';
@@ -19,7 +20,6 @@ import {
 import type { CloseReason, ConnectResult, SwarmMetrics } from '../metrics.ts';
 import type { OwnInventory } from '../inventory/own-inventory.ts';
 import type { PeerId } from '../ground/peer-id.ts';
-import type { FaultFacts } from './peer-standing.ts';
 import type { Standings } from './standing.ts';
 import { PeerSession } from './peer-session.ts';
 import type { PieceBuffers } from '../exchange/piece-buffers.ts';

@@ -2,9 +2,9 @@ import { DaemonError, hasCode } from '../../base/errors.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { PieceList } from '../../piece/piece-list.ts';
 import type { SourceFault } from '../../piece/exclusion.ts';
-import type { PieceSource, UnverifiedPiece } from '../../piece/source.ts';
+import type { FaultFacts, PieceSource, UnverifiedPiece } from '../../piece/source.ts';
 import type { PeerSession } from './peer-session.ts';
-import type { FaultFacts, PeerStanding } from './peer-standing.ts';
+import type { PeerStanding } from './peer-standing.ts';
 
 /** Requests kept in flight; more only queue. Measured: two fill a QUIC connection, four a TCP one. */
 const DEPTH = { quic: 2, tcp: 4 } as const;

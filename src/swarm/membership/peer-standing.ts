@@ -6,7 +6,8 @@ import {
   type SourceFault,
   type Verdict,
 } from '../../piece/exclusion.ts';
-import type { SourceStanding } from '../../piece/standing.ts';
+import type { FaultFacts } from '../../piece/source.ts';
+import type { RequestSize, SourceStanding } from '../../piece/standing.ts';
 import { RateMeter } from '../ground/rate-meter.ts';
 
 /** Weight of the newest time to a first byte: the last ten or so decide. */
@@ -21,20 +22,15 @@ const TOO_SLOW_MS = 30_000;
 /** Pauses after a busy answer that names no time, growing, in ms. */
 const BUSY_MS = 100;
 const MAX_BUSY_MS = 1000;
-/** Longest time of a busy answer that is believed, in ms. */
+/** Shortest and longest time that a busy answer may name, in ms: nobody is asked in a circle, or believed for ever. */
+const MIN_RETRY_AFTER_MS = 20;
 const MAX_RETRY_AFTER_MS = 10_000;
 /** Bans double up to this many times. */
 const MAX_DOUBLINGS = 6;
 
 /** Reasons a host is not to be asked for, the gravest first. */
-const EXCLUDING = ['banned', 'too_slow', 'stalled', 'gone', 'busy'] as const;
+const EXCLUDING = ['banned', 'too_slow', 'stalled', 'gone'] as const;
 type Excluding = (typeof EXCLUDING)[number];
-
-/** What a busy answer said besides. */
-export type FaultFacts = {
-  /** When to ask again, in ms from now. */
-  readonly retry_after_ms?: number | undefined;
-};
 
 /** The standing of one peer: what we saw of it ourselves, never a third party's word. */
 export class PeerStanding implements SourceStanding {
@@ -48,7 +44,10 @@ export class PeerStanding implements SourceStanding {
   readonly #ban_ms: number;
   readonly #meter = new RateMeter();
   readonly #until_ms: Record<Excluding, number>;
-  #is_busy_promised = false;
+  readonly #busy: Record<RequestSize, Exclusion | undefined> = {
+    large: undefined,
+    small: undefined,
+  };
   #last_until_ms = Number.NEGATIVE_INFINITY;
   /** Pauses in a row without a delivery. */
   #pauses = 0;
@@ -58,7 +57,7 @@ export class PeerStanding implements SourceStanding {
     this.#clock = modules.clock;
     this.#ban_ms = config.ban_ms;
     const never = Number.NEGATIVE_INFINITY;
-    this.#until_ms = { banned: never, too_slow: never, stalled: never, gone: never, busy: never };
+    this.#until_ms = { banned: never, too_slow: never, stalled: never, gone: never };
   }
 
   get in_flight(): number {
@@ -74,8 +73,8 @@ export class PeerStanding implements SourceStanding {
     return Math.max(0, this.#until_ms.banned - this.#clock.now_ms());
   }
 
-  excluded(): Exclusion | undefined {
-    return this.#inForce(EXCLUDING);
+  excluded(size: RequestSize = 'large'): Exclusion | undefined {
+    return this.#inForce(EXCLUDING) ?? this.#busyNow(size);
   }
 
   demoted(): Demotion | undefined {
@@ -124,7 +123,7 @@ export class PeerStanding implements SourceStanding {
   }
 
   /** Notes a fault. True = the peer is banned now. */
-  fault(fault: SourceFault, { retry_after_ms }: FaultFacts = {}): boolean {
+  fault(fault: SourceFault, facts: FaultFacts = {}): boolean {
     const now_ms = this.#clock.now_ms();
     if (isVerdict(fault)) {
       this.#until_ms.banned = now_ms + this.#ban_ms * 2 ** Math.min(this.#bans, MAX_DOUBLINGS);
@@ -135,7 +134,7 @@ export class PeerStanding implements SourceStanding {
     if (fault === 'too_slow') this.#until_ms.too_slow = now_ms + TOO_SLOW_MS;
     if (fault === 'stalled') this.stalling();
     if (fault === 'stalled' || fault === 'gone') this.#pause(fault, now_ms);
-    if (fault === 'busy') this.#busy(now_ms, retry_after_ms);
+    if (fault === 'busy') this.#isBusy(now_ms, facts);
     return false;
   }
 
@@ -146,23 +145,28 @@ export class PeerStanding implements SourceStanding {
     this.#pauses += 1;
   }
 
-  #busy(now_ms: number, retry_after_ms: number | undefined): void {
-    const isNew = this.#until_ms.busy <= now_ms;
-    const pause_ms =
-      retry_after_ms === undefined
-        ? Math.min(BUSY_MS * 2 ** Math.min(this.busy_streak, 8), MAX_BUSY_MS)
-        : Math.min(retry_after_ms, MAX_RETRY_AFTER_MS);
+  #isBusy(now_ms: number, { retry_after_ms, size = 'large' }: FaultFacts): void {
+    const isNew = this.#busyNow(size) === undefined;
+    const promised = retry_after_ms !== undefined;
+    if (!isNew && !promised) return;
+    const pause_ms = promised
+      ? Math.min(Math.max(retry_after_ms, MIN_RETRY_AFTER_MS), MAX_RETRY_AFTER_MS)
+      : Math.min(BUSY_MS * 2 ** Math.min(this.busy_streak, 8), MAX_BUSY_MS);
+    const until_ms = now_ms + pause_ms;
+    const busy: Exclusion = { reason: 'busy', until_ms, ...(promised && { promised }) };
+    this.#busy.large = busy;
+    if (size === 'small') this.#busy.small = busy;
     if (isNew) this.busy_streak += 1;
-    if (!isNew && retry_after_ms === undefined) return;
-    this.#until_ms.busy = now_ms + pause_ms;
-    this.#is_busy_promised = retry_after_ms !== undefined;
+  }
+
+  #busyNow(size: RequestSize): Exclusion | undefined {
+    const busy = this.#busy[size];
+    return busy !== undefined && busy.until_ms > this.#clock.now_ms() ? busy : undefined;
   }
 
   #inForce(reasons: readonly Excluding[]): Exclusion | undefined {
     const now_ms = this.#clock.now_ms();
     const reason = reasons.find((word) => this.#until_ms[word] > now_ms);
-    if (reason === undefined) return undefined;
-    const promised = reason === 'busy' && this.#is_busy_promised;
-    return { reason, until_ms: this.#until_ms[reason], ...(promised && { promised }) };
+    return reason && { reason, until_ms: this.#until_ms[reason] };
   }
 }

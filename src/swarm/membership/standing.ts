@@ -5,10 +5,11 @@ import {
   type SourceFault,
   type Verdict,
 } from '../../piece/exclusion.ts';
+import type { FaultFacts } from '../../piece/source.ts';
 import { MAX_STANDINGS } from '../ground/limits.ts';
 import type { SwarmMetrics } from '../metrics.ts';
 import type { PeerId } from '../ground/peer-id.ts';
-import { type FaultFacts, PeerStanding } from './peer-standing.ts';
+import { PeerStanding } from './peer-standing.ts';
 
 /** A peer that is banned now, and the fault that led to it. */
 export type Ban = {

@@ -58,6 +58,17 @@ test('a busy peer is asked again at the time it names, and soon when it names no
   assert.equal(s.excluded()!.until_ms - clock.now_ms(), 10_000, 'nobody is believed for ever');
 });
 
+test('a peer that is too busy for something large can be asked for something small, not the other way round', async () => {
+  const { clock, s } = one();
+  s.fault('busy', { retry_after_ms: 700, size: 'large' });
+  assert.deepEqual([s.excluded('large')?.reason, s.excluded('small')], ['busy', undefined]);
+  await clock.advance(700);
+  s.fault('busy', { retry_after_ms: 0, size: 'small' });
+  assert.deepEqual([s.excluded('large')?.reason, s.excluded('small')?.reason], ['busy', 'busy']);
+  await clock.advance(20);
+  assert.deepEqual([s.excluded('large'), s.excluded('small')], [undefined, undefined]);
+});
+
 test('a silent peer is left alone for a second, longer each time in a row, and for no pull longer than eight', async () => {
   const { clock, s } = one();
   const pauses: number[] = [];
