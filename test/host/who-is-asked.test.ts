@@ -71,6 +71,26 @@ suite('who is asked', { skip: hostReason(), timeout: 600_000 }, () => {
     await assertRight(node, app, 'default');
   });
 
+  test('one of three holders falls silent in mid pull: the others give the rest, not the registry', async (t) => {
+    const app = await pushed('three', 64_000_000);
+    const seeds = [app.image];
+    const holders: SwarmNode[] = [];
+    for (const name of ['x', 'y', 'z']) holders.push(await lab.addNode(name, { seeds }));
+    const node = await puller(holders, [app]);
+    await node.host.shape({ rate_bits: 100_000_000 });
+    const started_ms = performance.now();
+    const pull = node.containerd.pull(app.ref);
+    pull.catch(() => undefined);
+    await midPull(node, app);
+    await holders[0]!.host.silence();
+    await pull;
+    const elapsed_ms = performance.now() - started_ms;
+    const line_ms = (layerBytes(app.image) * 8) / 100_000;
+    t.diagnostic(`the pull took ${elapsed_ms.toFixed(0)} ms, the line needs ${line_ms.toFixed(0)}`);
+    assert.deepEqual(await lab.registry.layerGets(app.image), []);
+    await assertRight(node, app, 'default');
+  });
+
   for (const transport of ['quic', 'tcp'] as const) {
     test(`over ${transport}: a second image comes from the holder that is busy sending the first one`, async (t) => {
       const [first, second] = [await pushed('one', 48_000_000), await pushed('two', 20_000_000)];

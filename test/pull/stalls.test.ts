@@ -27,6 +27,22 @@ describe('stalls', () => {
     assert.equal(b.register.value('pull_hedges_total', { reason: 'hedge' }) >= 1, true);
   });
 
+  it('one of three holders that falls silent in mid pull costs a second at most, and no other pull that comes after', async () => {
+    await using b = new PullBench();
+    const [blob, next] = [blobOf(60, 1), blobOf(30, 2)];
+    const script = { bytes_per_second: 5 * PIECE_BYTES };
+    const act = (_: number, nth: number): 'serve' | 'silent' => (nth < 8 ? 'serve' : 'silent');
+    for (const id of ['x', 'y']) b.source(blob, { ...script, id });
+    b.source(blob, { ...script, id: 'z', act });
+    const { prefix, ms } = await b.pull(blob);
+    assert.equal(prefix, -1);
+    assert.equal(ms < 7000, true, `${ms} ms, 6000 with two holders only`);
+    for (const id of ['x', 'y']) b.source(next, { ...script, id });
+    const silent = b.source(next, { ...script, id: 'z', act: () => 'silent' });
+    assert.equal((await b.pull(next)).prefix, -1);
+    assert.deepEqual(silent.requests, []);
+  });
+
   it('a source that ignores its signal holds no slot', async () => {
     await using b = new PullBench({ pieces_in_flight_max: 2 });
     const blob = blobOf(4);
