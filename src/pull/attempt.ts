@@ -246,6 +246,7 @@ export class Attempt {
     const flight = new Flight(this.#modules, what, this.#config);
     this.#flights.add(flight);
     if (reason !== 'missing') metrics.hedges.inc({ reason });
+    if (reason === 'endgame' && !this.#work.small) this.#moved(flight);
     let arrived: UnverifiedPiece | undefined;
     try {
       arrived = await flight.fetch({
@@ -261,6 +262,14 @@ export class Attempt {
       // Whatever became of it: nobody verifies, hashes or writes it any more.
       arrived?.release?.();
       this.#flights.delete(flight);
+    }
+  }
+
+  /** What only queues elsewhere is taken back from there, instead of being sent twice. */
+  #moved({ piece }: Flight): void {
+    for (const other of this.#flights) {
+      if (other.piece === piece && other.reason !== 'endgame' && other.meter.received_bytes === 0)
+        other.abort();
     }
   }
 

@@ -51,7 +51,7 @@ export type Assignment = {
 
 /**
  * Who is asked for what, next. Pure. Stalled pieces first (a second source for each), then missing ones, and when none is
- * missing any more, slow flights are duplicated at idle faster sources. Near sources before far ones, idle before loaded, fast
+ * missing any more, slow flights are duplicated at idle much faster sources. Near sources before far ones, idle before loaded, fast
  * before slow. Zone comes before load: while a near source is quick enough, its depth is waited for before a far one is asked.
  * Never more than `depth` requests at a source, never one piece twice at the same source, never an excluded source; demoted
  * sources count only when nothing better is left, but then they do.
@@ -112,7 +112,7 @@ class Board {
         race ||
         (eta_ms !== undefined &&
           s.rate !== undefined &&
-          eta_ms > 50 + 1.5 * (piece_bytes / s.rate));
+          eta_ms > 50 + PULL_LIMITS.endgame_gain * (piece_bytes / s.rate));
       this.#assign(piece, 'endgame', worth);
     }
   }

@@ -61,13 +61,16 @@ export class ProgressGuard {
 
   /**
    * Nobody can be asked, for those who could are busy until `busy_ms`. Until when that is borne: as long as one of them keeps its word
-   * about when it will be free, `no_progress_ms`; else `busy_wait_ms`. Counts from the first call since a piece landed.
+   * about when it will be free, `no_progress_ms`; else `busy_wait_ms`. Counts from the first call since a piece landed, and anew from the
+   * last byte that one of them sent to whichever session of ours: that is a queue, and its turn comes.
    */
   starved(now_ms: number, candidates: readonly Member[], size: RequestSize): number {
     this.#starved_ms ??= now_ms;
     const { busy_wait_ms, no_progress_ms } = this.#config;
     const isPromised = candidates.some((m) => this.#work.roster.keepsWord(m, size));
-    return this.#starved_ms + (isPromised ? Math.max(no_progress_ms, busy_wait_ms) : busy_wait_ms);
+    const heard_ms = candidates.map((m) => m.source.standing.heard_ms);
+    const since_ms = Math.max(this.#starved_ms, ...heard_ms);
+    return since_ms + (isPromised ? Math.max(no_progress_ms, busy_wait_ms) : busy_wait_ms);
   }
 
   #markAt(at_ms: number, candidates: readonly Member[]): Mark {

@@ -37,12 +37,15 @@ export const PULL_LIMITS = {
   /** A near source at which a piece takes longer than this is not waited for, unless it gives this part of what a far one does. */
   near_piece_ms: 2000,
   near_handicap: 4,
-  /** A near source that is busy is waited for this long. */
+  /** A near source that is busy is waited for this long, and this many times in a row. */
   near_busy_ms: 1000,
+  near_busy_max: 3,
   /** A source that was busy so often in a row, each time at the time it had named, is not taken at its word any more. */
-  busy_streak_max: 3,
+  busy_streak_max: 10,
   /** A blob of at most this size does not queue behind pieces of others. */
   small_bytes: 64 * 1024,
+  /** A piece under way is asked for twice only when the copy would take this part of the time that is left: the loser's bytes are lost. */
+  endgame_gain: 3,
   /** Window over which the rate of a piece is judged. */
   rate_window_ms: 2000,
   /** Finest distance of rate samples and rate checks. */

@@ -141,7 +141,7 @@ export class Roster {
     if (excluded === undefined) return 'usable';
     if (excluded.reason !== 'busy') return 'out';
     const left_ms = excluded.until_ms - this.#clock.now_ms();
-    const isNew = member.source.standing.busy_streak <= PULL_LIMITS.busy_streak_max;
+    const isNew = member.source.standing.busy_streak <= PULL_LIMITS.near_busy_max;
     return isNew && left_ms <= PULL_LIMITS.near_busy_ms ? 'soon' : 'out';
   }
 }

@@ -93,6 +93,23 @@ describe('busy is not dead', () => {
     assert.equal(ms <= 2600, true, `${ms}`);
   });
 
+  it('a blob that is told busy again and again is waited for while its holder sends other blobs', async () => {
+    await using b = new PullBench();
+    const [large, late] = [blobOf(40, 1), blobOf(2, 2)];
+    b.source(large, { id: 'x', depth: 1, bytes_per_second: 5 * PIECE_BYTES });
+    const busy = b.source(late, {
+      id: 'x',
+      depth: 2,
+      act: (_, nth) => (nth < 12 ? 'busy' : 'serve'),
+    });
+    const first = b.join(large);
+    await b.clock.advance(100);
+    assert.equal((await b.pull(late)).prefix, -1);
+    assert.equal(busy.requests.length, 14);
+    await b.outcome(first);
+    first.release();
+  });
+
   it('a holder that stalled in one pull is asked in the next one when it is the only one', async () => {
     await using b = new PullBench();
     const [one, two] = [blobOf(2, 1), blobOf(2, 2)];

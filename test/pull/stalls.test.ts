@@ -105,6 +105,35 @@ describe('stalls', () => {
     assert.equal(b.register.value('pull_hedges_total', { reason: 'endgame' }) >= 1, true);
   });
 
+  it('a last piece that only queues at a slow source is moved to an idle one, not asked for twice', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(8);
+    let cancelled = 0;
+    const tardy = b.source(blob, { id: 'x', depth: 2 });
+    // Sends one piece after the other, a piece in 4 s.
+    let free_ms = 0;
+    tardy.fetch = async (index, length, { signal, onProgress }) => {
+      tardy.requests.push(index);
+      const begin_ms = Math.max(free_ms, b.clock.now_ms());
+      free_ms = begin_ms + 4000;
+      signal.addEventListener('abort', () => cancelled++);
+      await b.clock.sleep(begin_ms - b.clock.now_ms(), { signal });
+      for (let i = 1; i <= 40; i++) {
+        await b.clock.sleep(100, { signal });
+        tardy.standing.heard(length / 40);
+        onProgress?.((length * i) / 40);
+      }
+      const at = index * PIECE_BYTES;
+      return { index, bytes: blob.bytes.slice(at, at + length) };
+    };
+    b.source(blob, { id: 'y', depth: 2, latency_ms: 100 });
+    const { prefix, ms } = await b.pull(blob);
+    assert.equal(prefix, -1);
+    assert.equal(ms < 2500, true, `${ms}`);
+    assert.equal(cancelled >= 1, true);
+    assert.equal(b.register.value('pull_pieces_total', { result: 'ok' }), 8);
+  });
+
   it('a request that waits behind another at the same source does not count as silent', async () => {
     await using b = new PullBench();
     const blob = blobOf(2);
