@@ -83,7 +83,8 @@ export function createSwarmMetrics(
 
 /** Why an admitted connection ended. */
 export type CloseReason =
-  | 'gone' // the other side or the network
+  | 'gone' // broken, by the other side or the network, without a word
+  | 'goodbye' // the peer is shutting down
   | 'silent' // no sign of life within the limit
   | 'protocol_error'
   | 'protocol_version'

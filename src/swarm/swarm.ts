@@ -39,7 +39,7 @@ export type SwarmModules = {
 /** The swarm as an operator sees it. */
 export type SwarmStatus = {
   readonly id: string;
-  /** alone = nobody connected yet, a normal state; degraded = some configured address is not connected. */
+  /** alone = nobody connected yet, a normal state; degraded = some configured address leads to nobody. */
   readonly state: 'alone' | 'connected' | 'degraded';
   readonly listen: readonly string[];
   readonly peers: readonly PeerStatus[];
@@ -115,7 +115,7 @@ export class Swarm implements SourceFinder, AsyncDisposable {
         if (mesh.size === 1) modules.logger.info({ peers: 1 }, 'first peer connected');
         bootstrap.learn([{ id: session.id, addresses: [...session.addresses] }]);
       },
-      onLeft: (session) => bootstrap.lost(session.id),
+      onLeft: (session, reason) => bootstrap.lost(session.id, reason),
       onPeers: (peers) => bootstrap.learn(peers),
     });
     this.#unsubscribe = [unshare, forget];
@@ -159,15 +159,13 @@ export class Swarm implements SourceFinder, AsyncDisposable {
 
   status(): SwarmStatus {
     const { node, mesh, own, standings, slots, bootstrap } = this.#parts;
-    const addresses = bootstrap.status();
-    const isWhole = addresses.every((a) => a.result === 'connected' || a.result === 'self');
     return {
       id: this.id,
-      state: mesh.size === 0 ? 'alone' : isWhole ? 'connected' : 'degraded',
+      state: mesh.size === 0 ? 'alone' : bootstrap.isWhole() ? 'connected' : 'degraded',
       listen: node.getMultiaddrs().map((address) => address.toString()),
       peers: [...mesh.sessions()].map((s) => peerStatus(s, standings, this.#clock)),
       bans: standings.banned(),
-      addresses,
+      addresses: bootstrap.status(),
       announced_blobs: own.size,
       uploads: slots.used,
     };

@@ -15,6 +15,8 @@ import { PerMinute } from '../ground/per-minute.ts';
 
 /** Time a refusal gets to reach the peer before the connection is cut, in ms. */
 const FAREWELL_MS = 500;
+/** Time our connection to a peer has left for its admission once another one to the same peer is ready for its own, in ms. */
+const RIVAL_MS = 500;
 
 type Pending = {
   readonly connection: Connection;
@@ -59,12 +61,9 @@ export class AdmissionGate {
     this.#mayLog = new PerMinute(modules.clock);
   }
 
-  /** True while an outbound connection to the peer is on its way in. */
-  isDialling(peer: PeerId): boolean {
-    return [...this.#pending.values()].some(
-      ({ connection }) =>
-        connection.direction === 'outbound' && connection.remotePeer.toString() === peer,
-    );
+  /** True while a connection with the peer is on its way in. */
+  isPending(peer: PeerId): boolean {
+    return [...this.#pending.values()].some((p) => p.connection.remotePeer.toString() === peer);
   }
 
   /** How the connection's admission ended or will end. Never rejects. */
@@ -88,6 +87,7 @@ export class AdmissionGate {
     }
     const stop = new AbortController();
     const signal = AbortSignal.any([clock.timeout(ADMISSION_DEADLINE_MS), stop.signal]);
+    const rival = connection.direction === 'outbound' ? this.#outboundTo(connection) : undefined;
     const pending: Pending = { connection, signal, stop, outcome, begun: false };
     this.#pending.set(connection, pending);
     const gone = new DaemonError('unavailable', 'the connection closed during admission');
@@ -95,7 +95,28 @@ export class AdmissionGate {
     signal.addEventListener('abort', () => this.#settle(pending, resultOf(signal.reason)), {
       once: true,
     });
-    if (connection.direction === 'outbound') void this.#dial(pending);
+    if (connection.direction === 'outbound') void this.#inTurn(pending, rival);
+  }
+
+  /** The last of our connections to the same peer that are on their way in. */
+  #outboundTo({ remotePeer }: Connection): Pending | undefined {
+    return [...this.#pending.values()].findLast(
+      ({ connection: c }) => c.direction === 'outbound' && c.remotePeer.equals(remotePeer),
+    );
+  }
+
+  /**
+   * One admission at a time per peer, for with two at once the peer might keep the one that we give up. The first one has
+   * the start, but not for long: the way it took may have closed under it.
+   */
+  async #inTurn(pending: Pending, rival: Pending | undefined): Promise<void> {
+    if (rival !== undefined) {
+      const late = this.#modules.clock.timeout(RIVAL_MS);
+      late.addEventListener('abort', () => rival.stop.abort(late.reason), { once: true });
+      const result = await rival.outcome.promise;
+      if (result === 'ok') this.#settle(pending, 'duplicate');
+    }
+    if (this.#pending.has(pending.connection)) await this.#dial(pending);
   }
 
   /**

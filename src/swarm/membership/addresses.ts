@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { DaemonError } from '../../base/errors.ts';
 import { hostInterfaces, type Interfaces } from '../ground/interfaces.ts';
+import type { PeerId } from '../ground/peer-id.ts';
 import { MAX_RESOLVED_ADDRESSES } from '../ground/limits.ts';
 
 /** A host to try: addresses of one machine, best transport first. */
@@ -83,10 +84,14 @@ export function transportOf(address: Multiaddr): 'quic' | 'tcp' {
   return address.getComponents().some((c) => c.name === 'quic-v1') ? 'quic' : 'tcp';
 }
 
-/** QUIC before TCP, else as given. */
-export function byTransport(addresses: readonly Multiaddr[]): Multiaddr[] {
-  const rank = (address: Multiaddr): number => (transportOf(address) === 'quic' ? 0 : 1);
-  return [...addresses].sort((a, b) => rank(a) - rank(b));
+/** The peer that the address names, if any. */
+export function peerOf(address: Multiaddr): PeerId | undefined {
+  return address.getComponents().findLast((c) => c.name === 'p2p')?.value as PeerId | undefined;
+}
+
+/** The same address, whoever stands there. */
+export function withoutPeer(address: Multiaddr): Multiaddr {
+  return multiaddr(address.getComponents().filter((c) => c.name !== 'p2p'));
 }
 
 /** Learnt own addresses that are kept; a host has a handful. */

@@ -1,4 +1,5 @@
 import type { Multiaddr } from '@multiformats/multiaddr';
+import { backoff_ms } from '../../base/backoff.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { ExclusionReason } from '../../piece/exclusion.ts';
 import type { Logger } from '../../ops/logger.ts';
@@ -12,11 +13,12 @@ import {
   type Transports,
 } from './addresses.ts';
 import type { SwarmConfig } from '../config.ts';
+import { raceAddresses, raceOrder } from './address-race.ts';
 import { dialFailure } from './dial-failure.ts';
 import { DialTargets, type Target } from './dial-targets.ts';
 import type { ExchangedPeer } from '../inventory/inventory-protocol.ts';
 import type { Mesh } from './mesh.ts';
-import type { ConnectResult, SwarmMetrics } from '../metrics.ts';
+import type { CloseReason, ConnectResult, SwarmMetrics } from '../metrics.ts';
 import type { PeerId } from '../ground/peer-id.ts';
 import { PerMinute } from '../ground/per-minute.ts';
 
@@ -24,6 +26,8 @@ import { PerMinute } from '../ground/per-minute.ts';
 const MAX_LEARNT_FAILURES = 8;
 /** Longest wait for a name, in ms. */
 const RESOLVE_DEADLINE_MS = 3000;
+/** A peer whose connection is lost is dialled after this time at the latest, in ms. Half of it is jitter: many lose it together. */
+const REDIAL_MS = 200;
 
 /** What became of one address, for `status`. */
 export type TargetStatus = {
@@ -45,8 +49,8 @@ export type BootstrapModules = {
 };
 
 /**
- * Keeps the mesh complete: dials the configured addresses and those peers tell us of, with exponential backoff and
- * jitter per address and a bound on dials at a time. Being alone is a normal state. What peers tell is only remembered
+ * Keeps the mesh complete: dials the configured hosts and those peers tell us of, with exponential backoff and jitter
+ * per host and a bound on hosts dialled at a time. Being alone is a normal state. What peers tell is only remembered
  * here; it never makes us ask anybody.
  */
 export class Bootstrap {
@@ -85,13 +89,20 @@ export class Bootstrap {
     this.#wake();
   }
 
-  /** A connected peer is gone: try it again soon. */
-  lost(peer: PeerId): void {
+  /**
+   * A connection to a peer has ended. One that broke or fell silent is dialled again within 0.2 s, over both transports at
+   * once, because the way it took may be closed; one that was replaced likewise, unless the new one is there by then.
+   * After an end that was meant we wait as after a failed dial.
+   */
+  lost(peer: PeerId, reason: CloseReason): void {
     const { clock, random } = this.#modules;
+    const isMeant = !['gone', 'silent', 'replaced'].includes(reason);
+    const pause_ms = isMeant ? this.#backoff_ms(1) : (REDIAL_MS * (1 + random())) / 2;
     for (const target of this.#targets.all()) {
       if (target.peer !== peer || target.isDialling) continue;
       target.failures = 0;
-      target.due_ms = clock.now_ms() + (this.#config.min_backoff_ms * (1 + random())) / 2;
+      target.isBroken = !isMeant;
+      target.due_ms = clock.now_ms() + pause_ms;
     }
     this.#saidAlone = false;
     this.#wake();
@@ -104,6 +115,24 @@ export class Bootstrap {
       this.#startDue(signal);
       await this.#untilDue(signal);
     }
+  }
+
+  /**
+   * True when each configured entry has led to a peer that is connected now, or to nobody but ourselves. A name may stand
+   * for many hosts, one of them is enough; hosts we only heard of may be switched off.
+   */
+  isWhole(): boolean {
+    if (this.#unresolved.size > 0) return false;
+    const ways = Object.values(
+      Object.groupBy(
+        this.#targets.all().filter((target) => target.isStatic),
+        (target) => target.entry,
+      ),
+    );
+    return ways.every(
+      (targets = []) =>
+        targets.some((t) => this.#isConnected(t)) || targets.every((t) => t.last === 'self'),
+    );
   }
 
   status(): TargetStatus[] {
@@ -154,69 +183,86 @@ export class Bootstrap {
     return target.peer !== undefined && this.#modules.mesh.has(target.peer);
   }
 
+  /** Hosts that are neither connected nor being dialled, under whatever name. */
+  #wanted(): Target[] {
+    const targets = this.#targets.all();
+    const dialled = new Set(targets.map((t) => (t.isDialling ? t.peer : undefined)));
+    const isDialled = (t: Target): boolean =>
+      t.isDialling || (t.peer !== undefined && dialled.has(t.peer));
+    return targets.filter((t) => !isDialled(t) && !this.#isConnected(t));
+  }
+
   #startDue(signal: AbortSignal): void {
     if (signal.aborted) return;
-    const now_ms = this.#modules.clock.now_ms();
-    const own = this.#modules.own.current();
-    for (const target of this.#targets.all()) {
+    const { clock, mesh, own, self } = this.#modules;
+    const now_ms = clock.now_ms();
+    const ours = own.current();
+    const dialled = new Set<PeerId>();
+    const due = this.#wanted().filter((target) => target.due_ms <= now_ms);
+    // Hosts that were never tried, or answered last time, do not wait behind those known to be silent.
+    for (const target of due.sort((a, b) => a.failures - b.failures)) {
       if (this.#dialling >= this.#config.max_parallel_dials) return;
-      if (target.isDialling || target.due_ms > now_ms || this.#isConnected(target)) continue;
-      if (this.#modules.mesh.size >= this.#config.max_peers) return;
-      const addresses = target.addresses.filter((address) => !own.has(endpointOf(address)));
-      if (addresses.length === 0 || target.peer === this.#modules.self) {
+      if (mesh.size >= this.#config.max_peers) return;
+      const addresses = target.addresses.filter((address) => !ours.has(endpointOf(address)));
+      if (addresses.length === 0 || target.peer === self) {
         // Ours: nothing to dial, looked at again now and then because interfaces change.
         target.last = 'self';
         target.due_ms = now_ms + this.#config.max_backoff_ms;
         continue;
       }
-      const excluded = target.peer && this.#modules.mesh.excluded(target.peer);
-      if (excluded !== undefined) {
-        target.last = excluded.reason;
+      if (target.peer !== undefined && mesh.isBanned(target.peer)) {
+        target.last = 'banned';
         target.due_ms = now_ms + this.#config.min_backoff_ms;
         continue;
+      }
+      if (target.peer !== undefined) {
+        // Its other names lead to the same host.
+        if (dialled.has(target.peer)) continue;
+        dialled.add(target.peer);
       }
       void this.#dial(target, addresses, signal);
     }
   }
 
-  /** Tries the addresses of one target in order. Never rejects. */
+  /** Races the addresses of one host, for at most the host's deadline. Never rejects. */
   async #dial(target: Target, addresses: readonly Multiaddr[], signal: AbortSignal): Promise<void> {
     target.isDialling = true;
     this.#dialling += 1;
     this.#round.tried += 1;
-    let result: ConnectResult = 'unreachable';
-    for (const address of addresses) {
-      const deadline_ms = this.#config.dial_timeout_ms / Math.min(addresses.length, 2);
-      result = await this.#dialOne(target, address, deadline_ms, signal);
-      if (signal.aborted) return;
-      if (!isWorthAnotherAddress(result)) break;
-    }
+    const result = await raceAddresses(
+      raceOrder(addresses),
+      (address, cancel) => this.#dialOne(target, address, cancel),
+      {
+        clock: this.#modules.clock,
+        at_once: target.isBroken ? 2 : 1,
+        deadline_ms: this.#config.dial_timeout_ms,
+        signal,
+      },
+    );
+    if (signal.aborted) return;
     target.last = result;
     target.isDialling = false;
+    target.isBroken = false;
     this.#dialling -= 1;
     this.#settle(target, result);
     this.#wake();
   }
 
-  async #dialOne(
-    target: Target,
-    address: Multiaddr,
-    deadline_ms: number,
-    signal: AbortSignal,
-  ): Promise<ConnectResult> {
-    const { mesh, clock, metrics, own, logger } = this.#modules;
+  /** Ends when it is cancelled; that is nobody's failure and counted nowhere. Never rejects. */
+  async #dialOne(target: Target, address: Multiaddr, cancel: AbortSignal): Promise<ConnectResult> {
+    const { mesh, metrics, own, logger } = this.#modules;
     let result: ConnectResult;
     try {
-      const deadline = AbortSignal.any([signal, clock.timeout(deadline_ms)]);
-      const outcome = await within(mesh.connect(address, deadline), deadline);
+      const outcome = await within(mesh.connect(address, cancel), cancel);
       result = outcome.result;
       if (result === 'ok' || result === 'duplicate') target.peer = outcome.peer;
     } catch (error) {
       result = dialFailure(error);
+      if (cancel.aborted && result !== 'timeout') return result;
       logger.debug({ address: address.toString(), result, err: error }, 'dial failed');
     }
     if (result === 'self') own.learn(address);
-    if (!signal.aborted) metrics.dials.inc({ result });
+    metrics.dials.inc({ result });
     return result;
   }
 
@@ -248,10 +294,8 @@ export class Bootstrap {
   }
 
   #backoff_ms(failures: number): number {
-    const { min_backoff_ms, max_backoff_ms } = this.#config;
-    const full_ms = Math.min(max_backoff_ms, min_backoff_ms * 2 ** Math.max(0, failures - 1));
-    // Half fixed, half random: hosts that failed together do not come back together.
-    return (full_ms * (1 + this.#modules.random())) / 2;
+    const { min_backoff_ms: first_ms, max_backoff_ms: longest_ms } = this.#config;
+    return backoff_ms({ first_ms, longest_ms }, failures, this.#modules.random);
   }
 
   async #untilDue(signal: AbortSignal): Promise<void> {
@@ -260,9 +304,7 @@ export class Bootstrap {
     const isFull =
       this.#dialling >= this.#config.max_parallel_dials ||
       this.#modules.mesh.size >= this.#config.max_peers;
-    const waiting = isFull
-      ? []
-      : this.#targets.all().filter((t) => !t.isDialling && !this.#isConnected(t));
+    const waiting = isFull ? [] : this.#wanted();
     const due_ms = Math.min(
       now_ms + this.#config.max_backoff_ms,
       ...waiting.map((t) => t.due_ms),
@@ -275,11 +317,6 @@ export class Bootstrap {
       .sleep(wait_ms, { signal: AbortSignal.any([signal, woken.signal]) })
       .catch(() => undefined);
   }
-}
-
-/** Another address of the same machine may help when the path failed, never when the machine said no. */
-function isWorthAnotherAddress(result: ConnectResult): boolean {
-  return ['timeout', 'refused', 'unreachable', 'gone', 'self', 'wrong_peer'].includes(result);
 }
 
 /** libp2p and resolvers do not all heed their signal: the wait is ours in any case. */

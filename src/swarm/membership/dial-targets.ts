@@ -1,5 +1,5 @@
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
-import { byTransport, type DialTarget, transportOf, type Transports } from './addresses.ts';
+import { type DialTarget, peerOf, transportOf, type Transports } from './addresses.ts';
 import type { ExclusionReason } from '../../piece/exclusion.ts';
 import type { ExchangedPeer } from '../inventory/inventory-protocol.ts';
 import { MAX_TARGETS } from '../ground/limits.ts';
@@ -19,6 +19,8 @@ export type Target = {
   failures: number;
   due_ms: number;
   isDialling: boolean;
+  /** Its connection broke: the way it took may be closed. */
+  isBroken: boolean;
   /** How the last dial ended, or why there was none. */
   last: ConnectResult | ExclusionReason | undefined;
 };
@@ -55,11 +57,10 @@ export class DialTargets {
     }
     for (const { key, addresses } of found) {
       if (this.#targets.has(key)) continue;
-      const named = addresses[0]?.getComponents().findLast((c) => c.name === 'p2p');
       this.#add(key, addresses, {
         isStatic: true,
         entry,
-        peer: named?.value as PeerId | undefined,
+        peer: addresses[0] && peerOf(addresses[0]),
         due_ms,
       });
     }
@@ -88,18 +89,18 @@ export class DialTargets {
     of: Pick<Target, 'isStatic' | 'entry' | 'peer' | 'due_ms'>,
   ): void {
     if (this.#targets.size >= MAX_TARGETS) return;
-    const fresh = { failures: 0, isDialling: false, last: undefined };
+    const fresh = { failures: 0, isDialling: false, isBroken: false, last: undefined };
     this.#targets.set(key, { ...of, ...fresh, key, addresses });
   }
 
   /** The peer's addresses with its id, so that a stranger at one of them is noticed. */
   #dialable(peer: ExchangedPeer): Multiaddr[] {
-    return byTransport(peer.addresses.map((text) => multiaddr(text)))
+    return peer.addresses
+      .map((text) => multiaddr(text))
       .filter((address) => this.#transports[transportOf(address)])
-      .map((address) => {
-        const isNamed = address.getComponents().some((c) => c.name === 'p2p');
-        return isNamed ? address : multiaddr(`${address.toString()}/p2p/${peer.id}`);
-      })
-      .filter((address) => address.toString().endsWith(`/p2p/${peer.id}`));
+      .map((address) =>
+        peerOf(address) === undefined ? multiaddr(`${address.toString()}/p2p/${peer.id}`) : address,
+      )
+      .filter((address) => peerOf(address) === peer.id);
   }
 }

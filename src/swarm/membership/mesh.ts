@@ -2,13 +2,14 @@ import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import type { Multiaddr } from '@multiformats/multiaddr';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../ops/logger.ts';
-import type { Exclusion, SourceFault } from '../../piece/exclusion.ts';
+import type { SourceFault } from '../../piece/exclusion.ts';
 import type { FaultFacts } from '../../piece/source.ts';
 import { AdmissionGate } from '../admission/admission-gate.ts';
 import type { ClusterKeys } from '../admission/cluster-key.ts';
 import type { SwarmConfig } from '../config.ts';
 import type { ExchangedPeer, PeerState } from '../inventory/inventory-protocol.ts';
 import {
+  ADMISSION_DEADLINE_MS,
   ADMISSION_PROTOCOL,
   INVENTORY_PROTOCOL,
   MAX_ADDRESS_CHARS,
@@ -21,15 +22,16 @@ import type { CloseReason, ConnectResult, SwarmMetrics } from '../metrics.ts';
 import type { OwnInventory } from '../inventory/own-inventory.ts';
 import type { PeerId } from '../ground/peer-id.ts';
 import type { Standings } from './standing.ts';
+import { peerOf, withoutPeer } from './addresses.ts';
 import { PeerSession } from './peer-session.ts';
 import type { PieceBuffers } from '../exchange/piece-buffers.ts';
 import type { PieceServer } from '../exchange/piece-server.ts';
 
 /**
- * Two hosts that dial each other at the same time end with two connections. One that is older than this was not part of
- * such a pair: the peer dials anew because it has lost the old one.
+ * Two hosts that dial each other at the same time end with two connections. One that is older than an admission takes,
+ * and a round trip, was not part of such a pair: the peer dials anew because it has lost the old one.
  */
-const SIMULTANEOUS_MS = 5000;
+const SIMULTANEOUS_MS = ADMISSION_DEADLINE_MS + 500;
 
 export type MeshModules = {
   readonly node: Libp2p;
@@ -111,22 +113,39 @@ export class Mesh {
     return this.#sessions.has(peer);
   }
 
-  /** Dials and waits for admission. Rejects as libp2p does when no connection comes about. */
+  /**
+   * Dials and waits for admission. Rejects as libp2p does when no connection comes about, and with the signal's reason
+   * when it aborts first; then nothing stays open. An address with a peer id is that peer's: anybody else there is
+   * `wrong_peer`.
+   */
   async connect(
     address: Multiaddr,
     signal: AbortSignal,
   ): Promise<{ readonly result: ConnectResult; readonly peer: PeerId }> {
-    const connection = await this.#modules.node.dial(address, { signal });
+    // Without the id and with force: else libp2p joins all dials to one peer into one, and hands out a connection to it
+    // that may be dead.
+    const connection = await this.#modules.node.dial(withoutPeer(address), { signal, force: true });
+    const peer = connection.remotePeer.toString() as PeerId;
+    const named = peerOf(address);
+    if (named !== undefined && named !== peer) {
+      connection.abort(new Error('another peer than the one dialled'));
+      return { result: 'wrong_peer', peer };
+    }
+    const onAbort = (): void => connection.abort(signal.reason as Error);
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
     const result = await this.#gate.outcome(connection);
+    signal.removeEventListener('abort', onAbort);
     if (result === 'duplicate' || result === 'banned' || result === 'full') {
       connection.abort(new Error(`connection refused: ${result}`));
     }
-    return { result, peer: connection.remotePeer.toString() as PeerId };
+    if (result !== 'ok') signal.throwIfAborted();
+    return { result, peer };
   }
 
-  /** Why the peer is not to be dialled now, whatever its addresses promise. */
-  excluded(peer: PeerId): Exclusion | undefined {
-    return this.#modules.standings.excluded(peer);
+  /** True while the peer must not be dialled, whatever its addresses promise. */
+  isBanned(peer: PeerId): boolean {
+    return this.#modules.standings.banned_ms(peer) > 0;
   }
 
   /** Notes a fault of a peer; a ban closes its connection. */
@@ -143,10 +162,8 @@ export class Mesh {
 
   #precheck(connection: Connection): ConnectResult | undefined {
     const peer = connection.remotePeer.toString() as PeerId;
-    if (this.#modules.standings.banned_ms(peer) > 0) return 'banned';
-    if (connection.direction === 'outbound') {
-      if (this.#sessions.has(peer) || this.#gate.isDialling(peer)) return 'duplicate';
-    }
+    if (this.isBanned(peer)) return 'banned';
+    if (connection.direction === 'outbound' && this.#sessions.has(peer)) return 'duplicate';
     const isKnown = this.#sessions.has(peer);
     return !isKnown && this.#sessions.size >= this.#config.max_peers ? 'full' : undefined;
   }
@@ -170,6 +187,7 @@ export class Mesh {
           onHello: (s) => this.#joined(s),
           onSynced: (s) => this.#tell((l) => l.onSynced?.(s)),
           onPeers: (peers) => this.#tell((l) => l.onPeers?.(peers)),
+          isReplaced: (s) => this.#isReplaced(s),
           onEnd: (s, reason) => this.#ended(s, reason),
         },
       },
@@ -220,6 +238,12 @@ export class Mesh {
     }
     this.#modules.logger.debug({ peer: session.id, transport: session.transport }, 'peer joined');
     this.#tell((l) => l.onJoined?.(session));
+  }
+
+  /** The peer ends the old connection as soon as the new one is good for it, which may be before it is good for us. */
+  #isReplaced(session: PeerSession): boolean {
+    const current = this.#sessions.get(session.id);
+    return (current !== undefined && current !== session) || this.#gate.isPending(session.id);
   }
 
   #ended(session: PeerSession, reason: CloseReason): void {

@@ -3,6 +3,7 @@ import type { Clock } from '../../base/clock.ts';
 import { hasCode } from '../../base/errors.ts';
 import type { Logger } from '../../ops/logger.ts';
 import { transportOf } from './addresses.ts';
+import { LifeWatch } from './life-watch.ts';
 import type { SwarmConfig } from '../config.ts';
 import { FramedStream } from '../transport/framed-stream.ts';
 import {
@@ -31,6 +32,8 @@ import { PrefixSet } from '../inventory/prefix-set.ts';
 
 /** Time a refusal gets to reach the peer before the connection is cut, in ms. */
 const FAREWELL_MS = 500;
+/** Asked for when a peer is silent. Nobody serves it: peers of every version answer just that, at once. */
+const PROBE_PROTOCOL = '/layerswarm/probe/1';
 
 export type SessionModules = {
   readonly connection: Connection;
@@ -52,6 +55,8 @@ interface SessionEvents {
   /** Its whole inventory is here. */
   onSynced(session: PeerSession): void;
   onPeers(peers: readonly ExchangedPeer[]): void;
+  /** True when another connection to the same peer has taken this one's place or is about to. */
+  isReplaced(session: PeerSession): boolean;
   /** Called once. The session is out of every list from this moment. */
   onEnd(session: PeerSession, reason: CloseReason): void;
 }
@@ -72,22 +77,33 @@ export class PeerSession {
   served_ms: number | undefined;
   synced = false;
   readonly #modules: SessionModules;
-  readonly #config: SwarmConfig;
   readonly #gone = new AbortController();
+  readonly #life: LifeWatch;
   readonly #waiting = new Map<string, ExchangedPeer>();
   #sender: InventorySender | undefined;
   #framed: FramedStream | undefined;
-  #heard_ms: number;
   #hasInventory = false;
+  #ended: CloseReason | undefined;
 
   constructor(modules: SessionModules, config: SwarmConfig) {
     this.#modules = modules;
-    this.#config = config;
     this.connection = modules.connection;
     this.id = modules.connection.remotePeer.toString() as PeerId;
     this.transport = transportOf(modules.connection.remoteAddr);
     this.prefixes = new PrefixSet({ max: config.max_prefixes_per_peer });
-    this.since_ms = this.#heard_ms = modules.clock.now_ms();
+    this.since_ms = modules.clock.now_ms();
+    this.#life = new LifeWatch(
+      {
+        clock: modules.clock,
+        ask: (signal) => this.#answers(signal),
+        onPing: () => {
+          this.#sender?.ping();
+          this.#sender?.state(modules.state());
+        },
+        onSilent: () => this.end('silent'),
+      },
+      config,
+    );
     this.pieces = new PieceClient({
       clock: modules.clock,
       buffers: modules.buffers,
@@ -111,6 +127,11 @@ export class PeerSession {
     return this.#gone.signal;
   }
 
+  /** Why the session ended; undefined while it lives. `replaced` is nobody's fault: the peer goes on on its new connection. */
+  get ended(): CloseReason | undefined {
+    return this.#ended;
+  }
+
   /** The peer's own addresses, as it says. */
   get addresses(): readonly string[] {
     return this.hello?.listen ?? [];
@@ -122,7 +143,7 @@ export class PeerSession {
       this.#modules.logger.debug({ peer: this.id, err: error }, 'inventory stream not opened');
       this.end('gone');
     });
-    void this.#watch();
+    void this.#life.run(this.#gone.signal);
   }
 
   /** A stream the peer opened. */
@@ -143,6 +164,8 @@ export class PeerSession {
       this.#hasInventory = true;
       this.#receiveInventory(stream);
     }
+    // After the room that reads the stream, so that nothing is handed out before it listens.
+    this.#listen(stream);
   }
 
   /** Tells the peer of another one. */
@@ -153,11 +176,13 @@ export class PeerSession {
 
   /** Ends the session and its connection. Idempotent. */
   end(reason: CloseReason, farewell?: 'protocol_version' | 'protocol_error' | 'shutdown'): void {
-    if (this.#gone.signal.aborted) return;
-    const error = new Error(`session ended: ${reason}`);
+    if (this.#ended !== undefined) return;
+    const { events } = this.#modules;
+    this.#ended = reason === 'gone' && events.isReplaced(this) ? 'replaced' : reason;
+    const error = new Error(`session ended: ${this.#ended}`);
     this.#gone.abort(error);
     this.pieces.close(error);
-    this.#modules.events.onEnd(this, reason);
+    events.onEnd(this, this.#ended);
     if (farewell === undefined) {
       this.connection.abort(error);
       return;
@@ -168,11 +193,19 @@ export class PeerSession {
       .catch(() => this.connection.abort(error));
   }
 
-  #open(protocol: string, signal: AbortSignal): Promise<Stream> {
-    return this.connection.newStream(protocol, {
+  async #open(protocol: string, signal: AbortSignal): Promise<Stream> {
+    const stream = await this.connection.newStream(protocol, {
       signal: AbortSignal.any([signal, this.#gone.signal]),
       maxOutboundStreams: STREAMS_PER_PROTOCOL,
     });
+    // The peer says nothing on a stream of ours before it is asked.
+    this.#listen(stream);
+    return stream;
+  }
+
+  /** Whatever the peer sends, on whatever stream, is a sign of life: pieces may leave no room for pings on a slow link. */
+  #listen(stream: Stream): void {
+    stream.addEventListener('message', () => this.#life.heard());
   }
 
   async #startInventory(hello: Hello): Promise<void> {
@@ -182,7 +215,7 @@ export class PeerSession {
       header_bytes: INVENTORY_HEADER_BYTES,
       // The peer answers on a stream of its own: whatever comes here is read past.
       onHeader: () => ({ length: 0, done: () => undefined }),
-      onEnd: (error) => this.#ended(error),
+      onEnd: (error) => this.#streamEnded(error),
     });
     this.#framed = framed;
     this.#sender = new InventorySender({ own, framed, clock });
@@ -198,9 +231,7 @@ export class PeerSession {
       clock,
       prefixes: this.prefixes,
       events: {
-        onFrame: () => {
-          this.#heard_ms = clock.now_ms();
-        },
+        onFrame: () => this.#life.heard(),
         onHello: (hello) => {
           this.hello = hello;
           events.onHello(this);
@@ -218,37 +249,32 @@ export class PeerSession {
             { peer: this.id, reason: refusal.reason },
             'peer says farewell',
           );
-          this.end(refusal.reason === 'shutdown' ? 'gone' : 'refused');
+          this.end(refusal.reason === 'shutdown' ? 'goodbye' : 'refused');
         },
-        onEnd: (error) => this.#ended(error),
+        onEnd: (error) => this.#streamEnded(error),
       },
     });
   }
 
-  /** Sends a ping and our state every interval; a peer that is silent too long is dead. Never rejects. */
-  async #watch(): Promise<void> {
-    const { clock, state } = this.#modules;
-    while (!this.#gone.signal.aborted) {
-      const silent_ms = clock.now_ms() - this.#heard_ms;
-      const left_ms = this.#config.peer_timeout_ms - silent_ms;
-      if (left_ms <= 0) {
-        this.end('silent');
-        return;
-      }
-      const pause_ms = Math.min(this.#config.ping_interval_ms, left_ms);
-      await clock.sleep(pause_ms, { signal: this.#gone.signal }).catch(() => undefined);
-      this.#sender?.ping();
-      this.#sender?.state(state());
+  /** Asks for a protocol that nobody has: the answer "no" is the sign of life of a peer that has said who it is. */
+  async #answers(signal: AbortSignal): Promise<boolean> {
+    if (this.hello === undefined) return false;
+    try {
+      const stream = await this.#open(PROBE_PROTOCOL, signal);
+      stream.abort(new Error('only asked whether the peer lives'));
+      return true;
+    } catch (error) {
+      return error instanceof Error && error.name === 'UnsupportedProtocolError';
     }
   }
 
-  #ended(error: Error): void {
+  #streamEnded(error: Error): void {
     if (hasCode(error, 'protocol_error')) this.#broken(error);
     else this.end('gone');
   }
 
   #broken(error: Error): void {
-    if (this.#gone.signal.aborted) return;
+    if (this.#ended !== undefined) return;
     const reason =
       hasCode(error, 'protocol_error') && error.facts['reason'] === 'protocol_version'
         ? 'protocol_version'

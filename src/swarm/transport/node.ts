@@ -9,7 +9,7 @@ import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
 import { DaemonError, errnoOf } from '../../base/errors.ts';
 import type { SwarmConfig } from '../config.ts';
-import { MAX_PENDING_ADMISSIONS } from '../ground/limits.ts';
+import { MAX_PEER_ADDRESSES, MAX_PENDING_ADMISSIONS } from '../ground/limits.ts';
 import { quic } from './quic/transport.ts';
 
 /**
@@ -17,6 +17,8 @@ import { quic } from './quic/transport.ts';
  * let a slow reader get there.
  */
 const STREAM_WINDOW_BYTES = 3 * 1024 * 1024;
+/** Addresses of one host that are dialled at a time, in the mean: two transports and two families. More wait for a place. */
+const ADDRESSES_AT_ONCE = 4;
 /** Tries to find a port that is free for both UDP and TCP. */
 const PORT_TRIES = 8;
 
@@ -64,7 +66,8 @@ export async function createNode(privateKey: PrivateKey, config: NodeConfig): Pr
     },
     connectionManager: {
       maxConnections: config.max_peers + MAX_PENDING_ADMISSIONS,
-      maxParallelDials: config.max_parallel_dials,
+      maxParallelDials: config.max_parallel_dials * ADDRESSES_AT_ONCE,
+      maxDialQueueLength: config.max_parallel_dials * MAX_PEER_ADDRESSES,
       dialTimeout: config.dial_timeout_ms,
       maxIncomingPendingConnections: MAX_PENDING_ADMISSIONS,
       // Many hosts may stand behind one translated address and start together.

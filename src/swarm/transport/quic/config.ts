@@ -30,10 +30,13 @@ export type QuicConfig = {
 export const defaultQuicConfig: QuicConfig = {
   read_bytes: 256 * 1024,
   write_bytes: 1024 * 1024,
-  handshake_timeout_ms: 5_000,
-  idle_timeout_ms: 10_000,
-  // Half the idle timeout, so that one lost keep-alive does not end a connection.
-  keep_alive_ms: 5_000,
+  // Below the idle timeout, so that a host nobody answers at is told as a timeout.
+  handshake_timeout_ms: 2_500,
+  // The first packet that is not answered may start it anew: a way that closes is noticed after 3 to 4 s, so that another
+  // one is found within 5 s.
+  idle_timeout_ms: 3_000,
+  // Two of them and their repetitions may be lost before a connection ends.
+  keep_alive_ms: 1_000,
   open_stream_timeout_ms: 5_000,
   close_timeout_ms: 2_000,
   max_inbound_streams: 256,
