@@ -101,6 +101,7 @@ export class Bootstrap {
     for (const target of this.#targets.all()) {
       if (target.peer !== peer || target.isDialling) continue;
       target.failures = 0;
+      target.last = undefined;
       target.isBroken = !isMeant;
       target.due_ms = clock.now_ms() + pause_ms;
     }
