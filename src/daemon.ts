@@ -122,7 +122,7 @@ export class Daemon implements AsyncDisposable {
       return { state: 'starting', reason: 'containerd is served, the swarm is loading' };
     }
     if (swarm.state !== 'degraded') return { state: swarm.state };
-    return { state: 'degraded', reason: 'some bootstrap addresses are not connected' };
+    return { state: 'degraded', reason: 'some bootstrap addresses lead to no peer' };
   }
 
   /**

@@ -51,7 +51,7 @@ suite('the way to a peer closes', { skip: hostReason() ?? false, timeout: 120_00
     const waiting = write.ask({ action: 'STAT' });
     await untilTrue('a pull on its way', async () => {
       const { transfers } = await puller.daemon.status();
-      return Number(transfers[0]?.receivedBytes ?? 0) > 2_000_000;
+      return (transfers[0]?.receivedBytes ?? 0) > 2_000_000;
     });
     for (const { host } of [holder, puller]) await host.dropUdp(true);
     const closed_ms = performance.now();

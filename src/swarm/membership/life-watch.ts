@@ -43,18 +43,22 @@ export class LifeWatch {
     const { peer_timeout_ms, ping_interval_ms } = this.#config;
     const patience_ms = peer_timeout_ms * PATIENCE_PART;
     let ping_ms = clock.now_ms() + ping_interval_ms;
-    while (!signal.aborted) {
+    const isOver = (): boolean => signal.aborted;
+    while (!isOver()) {
       const now_ms = clock.now_ms();
       const silent_ms = now_ms - this.#heard_ms;
       const left_ms = peer_timeout_ms - silent_ms;
-      if (left_ms <= 0) return onSilent();
+      if (left_ms <= 0) {
+        onSilent();
+        return;
+      }
       const isPatient = silent_ms < patience_ms;
       if (!isPatient) void this.#ask(left_ms, signal);
       const pause_ms = isPatient ? patience_ms - silent_ms : left_ms;
       // A millisecond at least: real timers may fire a little early.
       const until_ms = Math.max(Math.min(pause_ms, ping_ms - now_ms), 1);
       await clock.sleep(until_ms, { signal }).catch(() => undefined);
-      if (signal.aborted || clock.now_ms() < ping_ms) continue;
+      if (isOver() || clock.now_ms() < ping_ms) continue;
       ping_ms = clock.now_ms() + ping_interval_ms;
       onPing();
     }

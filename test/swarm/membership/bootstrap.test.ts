@@ -23,7 +23,7 @@ class Rig implements AsyncDisposable {
   readonly dials: { readonly address: string; readonly at_ms: number }[] = [];
   open = 0;
   most_open = 0;
-  banned = new Set<string>();
+  readonly banned = new Set<string>();
   readonly bootstrap: Bootstrap;
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
@@ -71,18 +71,14 @@ class Rig implements AsyncDisposable {
   }
 
   #mesh(): Mesh {
-    const rig = this;
+    const { connected, banned } = this;
     const mesh = {
       get size() {
-        return rig.connected.size;
+        return connected.size;
       },
-      has: (peer: PeerId) => rig.connected.has(peer),
-      excluded: (peer: PeerId) =>
-        rig.banned.has(peer)
-          ? { reason: 'banned', until_ms: Infinity }
-          : { reason: 'stalled', until_ms: Infinity },
-      isBanned: (peer: PeerId) => rig.banned.has(peer),
-      connect: (address: Multiaddr, signal: AbortSignal) => rig.#connect(address, signal),
+      has: (peer: PeerId) => connected.has(peer),
+      isBanned: (peer: PeerId) => banned.has(peer),
+      connect: (address: Multiaddr, signal: AbortSignal) => this.#connect(address, signal),
     };
     return mesh as unknown as Mesh;
   }
