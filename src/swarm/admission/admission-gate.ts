@@ -114,7 +114,10 @@ export class AdmissionGate {
       const late = this.#modules.clock.timeout(RIVAL_MS);
       late.addEventListener('abort', () => rival.stop.abort(late.reason), { once: true });
       const result = await rival.outcome.promise;
-      if (result === 'ok') this.#settle(pending, 'duplicate');
+      // The peer may have come in by itself meanwhile.
+      const { events } = this.#modules;
+      const refusal = result === 'ok' ? 'duplicate' : events.precheck(pending.connection);
+      if (refusal !== undefined) this.#settle(pending, refusal);
     }
     if (this.#pending.has(pending.connection)) await this.#dial(pending);
   }

@@ -45,7 +45,7 @@ class Outbound extends EventTarget {
   }
 }
 
-function gateOf(clock: FakeClock) {
+function gateOf(clock: FakeClock, connected = { elsewhere: false }) {
   const proved: Connection[] = [];
   const gate = new AdmissionGate({
     keys,
@@ -54,7 +54,7 @@ function gateOf(clock: FakeClock) {
     logger: new MemoryLogger(),
     metrics: { admissions: { inc: () => undefined } },
     events: {
-      precheck: () => undefined,
+      precheck: () => (connected.elsewhere ? 'duplicate' : undefined),
       onProved: (connection) => proved.push(connection),
       onAdmitted: () => undefined,
     },
@@ -85,4 +85,18 @@ test('a connection whose way closes in its admission gives its place to the next
   assert.equal(await gate.outcome(one.connection), 'timeout');
   assert.equal(await gate.outcome(two.connection), 'ok');
   assert.deepEqual([one.isClosed, proved], [true, [two.connection]]);
+});
+
+test('a connection that waited for its turn does not begin when the peer has come in by itself meanwhile', async () => {
+  const clock = new FakeClock();
+  const connected = { elsewhere: false };
+  const { gate, proved } = gateOf(clock, connected);
+  const [one, two] = [new Outbound({ answers: false }), new Outbound({ answers: true })];
+  gate.open(one.connection);
+  gate.open(two.connection);
+  await settle();
+  connected.elsewhere = true;
+  await clock.advance(510);
+  assert.equal(await gate.outcome(two.connection), 'duplicate');
+  assert.deepEqual([two.streams, two.isClosed, proved], [0, true, []]);
 });
