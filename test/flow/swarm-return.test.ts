@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { test } from 'node:test';
-import { SwarmHost } from '../swarm/swarm-host.ts';
+import { eventually, SwarmHost } from '../swarm/swarm-host.ts';
 import { CLUSTER_KEY, DaemonHome } from './daemon-process.ts';
 
 test('a host that is switched off degrades nobody whose configuration does not name it', {
@@ -74,6 +74,20 @@ test('a host that was killed and dials us anew takes the place of its dead conne
   const waited_ms = performance.now() - listens_ms;
   t.diagnostic(`found again after ${waited_ms.toFixed(0)} ms`);
   assert.ok(waited_ms <= 1500, `${waited_ms} ms`);
+});
+
+test('at an address that another peer has by now the one that was meant is not found, and the other is not taken for it', {
+  timeout: 20_000,
+}, async (t) => {
+  await using there = await SwarmHost.start();
+  const [ip, port] = there.address.split(':');
+  const meant = '12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5';
+  for (const way of [`tcp/${port}`, `udp/${port}/quic-v1`]) {
+    await using host = await SwarmHost.start({ bootstrap: [`/ip4/${ip}/${way}/p2p/${meant}`] });
+    await eventually(t, () => host.swarm.status().addresses[0]?.result === 'wrong_peer');
+    assert.deepEqual(host.swarm.status().peers, []);
+  }
+  assert.equal(there.register.value('admissions_total', { result: 'ok' }), 0);
 });
 
 /** A port that nobody has now, for both lives of a daemon. */
