@@ -34,15 +34,13 @@ const TELLING: readonly ConnectResult[] = [
 
 /**
  * Tries the addresses of one host: in order, the next one a little later or as soon as one has failed, so that a silent
- * one costs a head start and not its deadline. The first to be admitted wins and the others are cancelled. `at_once` of
- * them begin together. Resolves at the latest when `deadline_ms` are over or the signal aborts; never rejects.
+ * one costs a head start and not its deadline. The first to be admitted wins and the others are cancelled. Resolves at the latest when `deadline_ms` are over or the signal aborts; never rejects.
  */
 export async function raceAddresses(
   addresses: readonly Multiaddr[],
   attempt: Attempt,
   options: {
     readonly clock: Clock;
-    readonly at_once: number;
     readonly deadline_ms: number;
     readonly signal: AbortSignal;
   },
@@ -58,10 +56,10 @@ export async function raceAddresses(
   const left = [...addresses];
   const running = new Map<Multiaddr, Promise<{ address: Multiaddr; result: ConnectResult }>>();
   const failures: ConnectResult[] = [];
-  let begin = options.at_once;
   try {
     for (;;) {
-      for (const address of left.splice(0, begin)) {
+      const address = left.shift();
+      if (address !== undefined) {
         running.set(
           address,
           attempt(address, signal).then((result) => ({ address, result })),
@@ -73,7 +71,6 @@ export async function raceAddresses(
       const news = await Promise.race([...running.values(), late, ...next]);
       step.abort();
       if (news === 'late') return mostTelling([...failures, 'timeout']);
-      begin = 1;
       if (news === 'step') continue;
       running.delete(news.address);
       if (DECISIVE.has(news.result)) return news.result;

@@ -90,9 +90,8 @@ export class Bootstrap {
   }
 
   /**
-   * A connection to a peer has ended. One that broke or fell silent is dialled again within 0.2 s, over both transports at
-   * once, because the way it took may be closed; one that was replaced likewise, unless the new one is there by then.
-   * After an end that was meant we wait as after a failed dial.
+   * A connection to a peer has ended. One that broke, fell silent or was replaced is dialled again within 0.2 s, unless
+   * there is a new one by then. After an end that was meant we wait as after a failed dial.
    */
   lost(peer: PeerId, reason: CloseReason): void {
     const { clock, random } = this.#modules;
@@ -102,7 +101,6 @@ export class Bootstrap {
       if (target.peer !== peer || target.isDialling) continue;
       target.failures = 0;
       target.last = undefined;
-      target.isBroken = !isMeant;
       target.due_ms = clock.now_ms() + pause_ms;
     }
     this.#saidAlone = false;
@@ -235,7 +233,6 @@ export class Bootstrap {
       (address, cancel) => this.#dialOne(target, address, cancel),
       {
         clock: this.#modules.clock,
-        at_once: target.isBroken ? 2 : 1,
         deadline_ms: this.#config.dial_timeout_ms,
         signal,
       },
@@ -243,7 +240,6 @@ export class Bootstrap {
     if (signal.aborted) return;
     target.last = result;
     target.isDialling = false;
-    target.isBroken = false;
     this.#dialling -= 1;
     this.#settle(target, result);
     this.#wake();

@@ -19,8 +19,6 @@ export type Target = {
   failures: number;
   due_ms: number;
   isDialling: boolean;
-  /** Its connection broke: the way it took may be closed. */
-  isBroken: boolean;
   /** How the last dial ended, or why there was none. */
   last: ConnectResult | ExclusionReason | undefined;
 };
@@ -89,7 +87,7 @@ export class DialTargets {
     of: Pick<Target, 'isStatic' | 'entry' | 'peer' | 'due_ms'>,
   ): void {
     if (this.#targets.size >= MAX_TARGETS) return;
-    const fresh = { failures: 0, isDialling: false, isBroken: false, last: undefined };
+    const fresh = { failures: 0, isDialling: false, last: undefined };
     this.#targets.set(key, { ...of, ...fresh, key, addresses });
   }
 

@@ -43,7 +43,7 @@ const told: readonly (readonly [readonly ConnectResult[], ConnectResult])[] = [
 for (const [results, expected] of told) {
   test(`of the failures ${results.join(' and ')} the host's is ${expected}`, async () => {
     const left = [...results];
-    const options = { clock: new FakeClock(), at_once: 1, deadline_ms: 5000, signal };
+    const options = { clock: new FakeClock(), deadline_ms: 5000, signal };
     const result = await raceAddresses([tcp(1), tcp(2)], async () => left.shift()!, options);
     assert.equal(result, expected);
   });
@@ -51,7 +51,7 @@ for (const [results, expected] of told) {
 
 test('an attempt that does not heed its signal does not hold the race beyond its deadline', async () => {
   const clock = new FakeClock();
-  const options = { clock, at_once: 1, deadline_ms: 1000, signal };
+  const options = { clock, deadline_ms: 1000, signal };
   let result: ConnectResult | undefined;
   const never = new Promise<ConnectResult>(() => undefined);
   void raceAddresses([tcp(1)], () => never, options).then((r) => (result = r));

@@ -186,7 +186,7 @@ test('three hundred silent hosts keep a bounded number of dials open, and one th
   assert.ok((await rig.connecting('peer of 10.0.0.1')) <= 5100);
 });
 
-test('a peer whose connection is lost is dialled within 0.2 s, both ways at once, then ever more rarely', async () => {
+test('a peer whose connection is lost is dialled within 0.2 s, QUIC first again, then ever more rarely', async () => {
   await using rig = new Rig(['10.0.0.1:7878']);
   rig.answers.set(quic('10.0.0.1'), soon);
   await rig.connecting('peer of 10.0.0.1');
@@ -202,7 +202,7 @@ test('a peer whose connection is lost is dialled within 0.2 s, both ways at once
   const rounds = [...new Set(rig.dials.map((d) => d.at_ms - from_ms))];
   const [first = 0, ...later] = rounds;
   assert.ok(first <= 200, String(first));
-  assert.equal(rig.dials.filter((d) => d.at_ms - from_ms === first).length, 2);
+  assert.equal(rig.dials[0]?.address, quic('10.0.0.1'));
   const gaps = [first, ...later].map((at, i, all) => Math.round((all[i + 1] ?? at) - at));
   assert.deepEqual(gaps.slice(0, 7), [1000, 2000, 4000, 8000, 16_000, 20_000, 20_000]);
 });
