@@ -38,15 +38,24 @@ export interface PieceSource {
   /** Of the host behind it, shared by all sources of that host. */
   readonly standing: SourceStanding;
   /** The source's claim of the blob's piece digests. At most `max_pieces` entries are accepted. */
-  list(options: { max_pieces: number; signal: AbortSignal }): Promise<PieceList>;
+  list(options: {
+    max_pieces: number;
+    signal: AbortSignal;
+    patience_ms?: number;
+  }): Promise<PieceList>;
   /**
    * Fetches one piece of `length` bytes. `onProgress` is called with the bytes received so far as they arrive, so that
-   * stalls can be told from slowness. The returned bytes belong to the caller.
+   * stalls can be told from slowness. `patience_ms` is how long the caller waits for the first of them: a source that
+   * cannot begin well within it fails with `unavailable` at once. The returned bytes belong to the caller.
    */
   fetch(
     index: number,
     length: number,
-    options: { signal: AbortSignal; onProgress?: (received_bytes: number) => void },
+    options: {
+      signal: AbortSignal;
+      onProgress?: (received_bytes: number) => void;
+      patience_ms?: number;
+    },
   ): Promise<UnverifiedPiece>;
   /** Tells the source's owner what it did wrong: the owner decides about bans, candidate lists and the standing. */
   blame(fault: SourceFault, facts?: FaultFacts): void;

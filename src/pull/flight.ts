@@ -27,6 +27,7 @@ export class Flight {
   readonly #gate: FetchGate;
   readonly #watch: StallWatch;
   readonly #size: RequestSize;
+  readonly #patience_ms: number;
   readonly #end = new AbortController();
 
   constructor(
@@ -49,6 +50,7 @@ export class Flight {
     this.member = what.member;
     this.#size = what.size;
     this.source = what.member.source;
+    this.#patience_ms = config.first_byte_timeout_ms;
     this.meter = new FlightMeter(modules.clock.now_ms(), config);
   }
 
@@ -95,7 +97,8 @@ export class Flight {
       hooks.onBytes(grown);
     };
     try {
-      const fetching = this.source.fetch(this.piece, this.length, { signal, onProgress });
+      const asking = { signal, onProgress, patience_ms: this.#patience_ms };
+      const fetching = this.source.fetch(this.piece, this.length, asking);
       const piece = await untilAborted(fetching, signal);
       onProgress(piece.bytes.length);
       return piece;

@@ -18,7 +18,7 @@ export type ConnectResult =
   | 'gone'; // closed in the middle
 
 /** How a peer's request was answered; the words of the piece protocol. */
-type Answer = 'ok' | 'not_found' | 'busy' | 'error';
+type Answer = 'ok' | 'not_found' | 'busy' | 'error' | 'unsupported';
 
 /** Metrics of the swarm room. */
 export type SwarmMetrics = ReturnType<typeof createSwarmMetrics>;
@@ -64,7 +64,7 @@ export function createSwarmMetrics(
       help: 'Peers left out of a candidate list, by reason.',
       labels: ['reason'],
     }),
-    served: register.counter<{ kind: 'piece' | 'list'; status: Answer }>({
+    served: register.counter<{ kind: 'piece' | 'list' | 'unknown'; status: Answer }>({
       name: 'swarm_requests_served_total',
       help: 'Requests of peers by kind and answer.',
       labels: ['kind', 'status'],

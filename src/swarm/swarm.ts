@@ -4,7 +4,6 @@ import type { Digest } from '../oci/digest.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { MetricRegister } from '../ops/register.ts';
 import type { PieceSource, SourceFinder } from '../piece/source.ts';
-import { PIECE_BYTES } from '../piece/layout.ts';
 import type { SharedBlobs } from '../store/blob-store.ts';
 import { OwnAddresses, type Resolve, resolveHost } from './membership/addresses.ts';
 import { Bootstrap, type TargetStatus } from './membership/bootstrap.ts';
@@ -22,7 +21,8 @@ import { type Ban, Standings } from './membership/standing.ts';
 import { PieceBuffers } from './exchange/piece-buffers.ts';
 import { PieceServer } from './exchange/piece-server.ts';
 import { type PeerStatus, peerStatus } from './membership/peer-status.ts';
-import { TokenBucket } from './ground/token-bucket.ts';
+import { QuickAnswers } from './exchange/quick-answers.ts';
+import { UploadRate } from './exchange/upload-rate.ts';
 import { UploadSlots } from './exchange/upload-slots.ts';
 
 export type SwarmModules = {
@@ -198,15 +198,16 @@ function assemble(
     announced: () => own.size,
   });
   const standings = new Standings({ clock, metrics }, config);
-  const slots = new UploadSlots({
-    slots: config.upload_slots,
-    max_waiting: config.max_waiting_uploads,
-  });
-  const bucket = new TokenBucket(clock, {
-    per_second: config.max_upload_bytes_per_second,
-    burst: PIECE_BYTES,
-  });
-  const server = new PieceServer({ store, slots, bucket, clock, metrics, logger });
+  const rate = new UploadRate({ clock }, { bytes_per_second: config.max_upload_bytes_per_second });
+  const slots = new UploadSlots(
+    { clock },
+    {
+      slots: Math.min(config.upload_slots, rate.uploads),
+      max_waiting: config.max_waiting_uploads,
+    },
+  );
+  const quick = new QuickAnswers();
+  const server = new PieceServer({ store, slots, quick, rate, clock, metrics, logger });
   const health = { disk_full: false };
   const state = () => ({ disk_full: health.disk_full, load: slots.load });
   const mesh: Mesh = new Mesh(

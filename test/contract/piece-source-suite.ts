@@ -159,11 +159,18 @@ export function pieceSourceSuite(
       );
     });
 
-    it('says unavailable for a piece while its holder is busy', async () => {
+    it('says unavailable for a piece while its holder is busy, and when to come back if it knows', async () => {
       await using s = await open('busy', bytes);
+      const length = pieceLength(bytes.length, 0);
       await assert.rejects(
-        s.source.fetch(0, pieceLength(bytes.length, 0), { signal: never }),
-        (e: unknown) => hasCode(e, 'unavailable'),
+        s.source.fetch(0, length, { signal: never, patience_ms: 1000 }),
+        (e: unknown) => {
+          if (!hasCode(e, 'unavailable')) return false;
+          const { retry_after_ms: after } = e.facts;
+          return (
+            after === undefined || (Number.isInteger(after) && +after >= 1 && +after <= 60_000)
+          );
+        },
       );
     });
   });

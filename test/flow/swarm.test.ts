@@ -158,21 +158,22 @@ test('a host without a free upload slot answers busy, and is used again when nob
 }, async () => {
   const blobs = new GatedBlobs();
   await using a = await SwarmHost.start({ upload_slots: 1, max_waiting_uploads: 0 }, { blobs });
-  const digest = blobs.put(randomBytes(1000));
+  const length = 100_000;
+  const digest = blobs.put(randomBytes(length));
   await using b = await SwarmHost.start({ bootstrap: [a.address] });
   await using c = await SwarmHost.start({ bootstrap: [a.address] });
   await Promise.all([b.ready(2), c.ready(2)]);
-  const first = b.swarm.find(digest, 1000)[0]!.fetch(0, 1000, { signal });
+  const first = b.swarm.find(digest, length)[0]!.fetch(0, length, { signal });
   await blobs.asked.promise;
-  const source = c.swarm.find(digest, 1000)[0]!;
-  await assert.rejects(source.fetch(0, 1000, { signal }), (e) => hasCode(e, 'unavailable'));
+  const source = c.swarm.find(digest, length)[0]!;
+  await assert.rejects(source.fetch(0, length, { signal }), (e) => hasCode(e, 'unavailable'));
   source.blame('busy');
   assert.deepEqual(c.swarm.explain(digest).find((x) => x.peer === a.swarm.id)?.reason, 'busy');
-  assert.equal(c.swarm.find(digest, 1000).length, 1, 'a busy holder is better than none');
+  assert.equal(c.swarm.find(digest, length).length, 1, 'a busy holder is better than none');
   const left_out = c.register.value('candidates_excluded_total', { reason: 'busy' });
   assert.equal(left_out, 0, 'it was not left out');
   blobs.open.resolve(undefined);
-  assert.equal((await first).bytes.length, 1000);
+  assert.equal((await first).bytes.length, length);
 });
 
 test('a piece of another length than expected, or of an unknown blob, is not found', {

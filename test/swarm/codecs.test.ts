@@ -42,6 +42,7 @@ import {
 const plain = { noNullPrototype: true } as const;
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
 const digest = fc.uint8Array({ maxLength: 8 }).map(digestOf);
+const patience_ms = fc.integer({ min: 0, max: 255 }).map((steps) => steps * 100);
 const request: fc.Arbitrary<PieceRequest> = fc.oneof(
   fc.record(
     {
@@ -50,10 +51,14 @@ const request: fc.Arbitrary<PieceRequest> = fc.oneof(
       digest,
       index: u32,
       length: fc.integer({ min: 1, max: PIECE_BYTES }),
+      patience_ms,
     },
     plain,
   ),
-  fc.record({ kind: fc.constant('list' as const), id: u32, digest, max_pieces: u32 }, plain),
+  fc.record(
+    { kind: fc.constant('list' as const), id: u32, digest, max_pieces: u32, patience_ms },
+    plain,
+  ),
   fc.record({ kind: fc.constant('cancel' as const), id: u32 }, plain),
 );
 const response: fc.Arbitrary<PieceResponse> = fc
@@ -65,13 +70,19 @@ const response: fc.Arbitrary<PieceResponse> = fc
         'not_found' as const,
         'busy' as const,
         'error' as const,
+        'unsupported' as const,
       ),
       id: u32,
       length: fc.integer({ min: 0, max: PIECE_BYTES }),
+      retry_after_ms: fc.integer({ min: 0, max: 60_000 }),
     },
     plain,
   )
-  .map((r) => (r.status === 'ok' ? r : { ...r, length: 0 }));
+  .map((r) => ({
+    ...r,
+    length: r.status === 'ok' ? r.length : 0,
+    retry_after_ms: r.status === 'busy' ? r.retry_after_ms : 0,
+  }));
 const prefix: fc.Arbitrary<Prefix> = fc.record({ high: u32, low: u32 }, plain);
 
 function throwsOnlyProtocolErrors(act: () => void): void {
@@ -150,11 +161,47 @@ test('arbitrary bytes end in a protocol error or a value within the limits, neve
   );
 });
 
-test('an unknown frame is skipped when it is marked optional and refused otherwise', () => {
+test('an unknown frame is skipped when it is marked optional, and ends the connection without blame otherwise', () => {
   assert.equal(decodeInventoryHeader(Uint8Array.of(1, 99, 1, 0, 0, 0, 0, 5)).type, undefined);
-  assert.throws(() => decodeInventoryHeader(Uint8Array.of(1, 99, 0, 0, 0, 0, 0, 5)), {
-    code: 'protocol_error',
-  });
+  assert.throws(
+    () => decodeInventoryHeader(Uint8Array.of(1, 99, 0, 0, 0, 0, 0, 5)),
+    (e) => hasCode(e, 'protocol_error') && e.facts['reason'] === 'protocol_version',
+  );
+});
+
+test('a hello says what its sender can do; the first version says nothing, and a list that makes no sense counts as nothing', () => {
+  const hello = { protocol: 1, software: '', zone: '', host: '', listen: [] };
+  const decode = (more: object) =>
+    decodeHello(encodeInventory('hello', { ...hello, ...more }).subarray(INVENTORY_HEADER_BYTES))
+      .features;
+  assert.deepEqual(decode({}), []);
+  assert.deepEqual(decode({ features: ['quick', 'of-a-later-version'] }), [
+    'quick',
+    'of-a-later-version',
+  ]);
+  for (const features of [7, [7], 'quick', ['x'.repeat(33)], Array<string>(65).fill('x')]) {
+    assert.deepEqual(decode({ features }), []);
+  }
+});
+
+test('the first version reads past what is new: patience lies in a spare byte, the time to come back in spare bits', () => {
+  const piece = {
+    kind: 'piece',
+    id: 5,
+    digest: digestOf(Buffer.of(1)),
+    index: 6,
+    length: 7,
+  } as const;
+  const old = encodeRequest(piece);
+  const told = encodeRequest({ ...piece, patience_ms: 1000 });
+  assert.deepEqual([old[3], told[3]], [0, 10]);
+  told[3] = 0;
+  assert.deepEqual(told, old);
+  assert.equal(encodeRequest({ ...piece, patience_ms: 1e9 })[3], 255);
+  const busy = encodeResponse({ kind: 'piece', status: 'busy', id: 5, length: 0 });
+  const answer = { kind: 'piece', status: 'busy', id: 5, length: 0, retry_after_ms: 258 } as const;
+  assert.deepEqual(encodeResponse(answer).subarray(0, 12), busy.subarray(0, 12));
+  assert.deepEqual([...encodeResponse(answer).subarray(12)], [0, 0, 1, 2]);
 });
 
 test('another version is refused by name in every protocol', () => {
@@ -209,6 +256,20 @@ test('frames come out whole however the bytes are cut', () => {
       },
     ),
   );
+});
+
+test('progress is told once for all that came in at once, and of every last byte', () => {
+  const told: number[] = [];
+  const decoder = new FrameDecoder(1, (header) => ({
+    length: header[0]!,
+    onProgress: (bytes) => told.push(bytes),
+    done: () => told.push(-1),
+  }));
+  decoder.push([Uint8Array.of(100), new Uint8Array(16), new Uint8Array(16), new Uint8Array(16)]);
+  decoder.push(new Uint8Array(0));
+  decoder.push([new Uint8Array(50), new Uint8Array(2), Uint8Array.of(3, 1)]);
+  decoder.push(Uint8Array.of(1, 1));
+  assert.deepEqual(told, [48, 100, -1, 1, 3, -1]);
 });
 
 test('a prefix set behaves like a set', () => {

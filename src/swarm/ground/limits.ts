@@ -40,16 +40,34 @@ export const MAX_QUEUED_REQUESTS = 16;
 export const MAX_REQUEST_BACKLOG = 64;
 /** Requests we have outstanding with one peer, cancelled ones included. */
 export const MAX_OUTSTANDING_REQUESTS = 16;
-/** Bytes handed to a stream before its `drain` is waited for. */
-export const WRITE_BYTES = 1024 * 1024;
-/** Longest wait for one `drain` while serving, in ms: a receiver that reads slower than 100 kB/s frees its slot. */
+/** How long an asker that does not say so waits for the first byte, in ms: the first version's stall watch. */
+export const ASSUMED_PATIENCE_MS = 1000;
+/** Peers whose turn for an upload slot is kept. */
+export const MAX_TURNS = 1024;
+/** A rate limit is shared by so few uploads at once that each gets this many bytes per second: an asker looks elsewhere below 64 KiB/s. */
+export const LEAST_UPLOAD_BYTES_PER_SECOND = 256 * 1024;
+/** Answers up to this size need no upload slot: lists, and the blobs that pulls wait 100 ms for. */
+export const QUICK_BYTES = 64 * 1024;
+/** Quick answers under way for all peers together: 4 MiB but for the lists of blobs above 8 GiB. */
+export const MAX_QUICK_ANSWERS = 64;
+/** Quick requests one stream may send per second in the long run, and at once; more are answered "busy". */
+export const QUICK_REQUESTS_PER_SECOND = 100;
+export const QUICK_REQUESTS_BURST = 200;
+/** Bytes handed to a stream before its `drain` is waited for: least and most. */
+export const MIN_WRITE_BYTES = 16 * 1024;
+export const MAX_WRITE_BYTES = 1024 * 1024;
+/** Longest wait for one `drain` while serving, in ms. */
 export const DRAIN_DEADLINE_MS = 10_000;
+/** A receiver that takes less than this on the whole frees its slot, after `DRAIN_DEADLINE_MS`. */
+export const LEAST_READER_BYTES_PER_SECOND = 16 * 1024;
+/** An abandoned answer of which so much is still to come is not read to its end: its stream is replaced, which costs a round trip. */
+export const REPLACE_STREAM_BYTES = 512 * 1024;
 /** Opening a stream on a live connection takes one round trip, in ms. */
 export const OPEN_STREAM_DEADLINE_MS = 5000;
 /** Largest piece list body: 8 bytes of size and 32 bytes per piece of the largest blob. */
 export const MAX_LIST_BODY_BYTES = 8 + 32 * 262_144;
 
-/** Streams of one protocol per connection: one in use and one being replaced, with room for a third. */
+/** Streams of one protocol per connection: for pieces one in bulk and one quick, and each of them being replaced. */
 export const STREAMS_PER_PROTOCOL = 4;
 
 /** Peers whose standing (rates, exclusions, bans) is remembered. */

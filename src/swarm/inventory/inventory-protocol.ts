@@ -30,12 +30,22 @@ export type InventoryFrameType = (typeof TYPES)[number];
 const Address = z.string().max(MAX_ADDRESS_CHARS).refine(isDialable);
 const Addresses = z.array(Address).max(MAX_PEER_ADDRESSES);
 
+/**
+ * What this version can do beyond the first one, as its hello says it; a later version asks only for what it finds here.
+ * `busy-in`: "busy" says when to ask again, and the patience in a request is heeded. `quick`: lists and small blobs need no upload slot.
+ * `unsupported`: an unknown request is answered so and costs nobody anything.
+ */
+export const FEATURES: readonly string[] = ['busy-in', 'quick', 'unsupported'];
+const MAX_FEATURES = 64;
+
 const Hello = z.object({
   protocol: z.number().int(),
   software: z.string().max(64),
   zone: z.string().max(64),
   host: z.string().max(64),
   listen: Addresses,
+  // The first version says nothing. A list that makes no sense is nobody's fault: nothing more is asked of that peer.
+  features: z.array(z.string().max(32)).max(MAX_FEATURES).catch([]),
 });
 const State = z.object({ disk_full: z.boolean(), load: z.number().min(0).max(1) });
 const Peers = z
@@ -45,8 +55,10 @@ const Refuse = z.object({
   reason: z.enum(['protocol_version', 'protocol_error', 'full', 'shutdown']),
 });
 
-/** First frame of each side. `host` is for display only; `listen` are the sender's own addresses. */
+/** First frame of each side. `host` is for display only; `listen` are the sender's own addresses; `features` as of `FEATURES`. */
 export type Hello = Readonly<z.infer<typeof Hello>>;
+/** What a host says of itself; what its software can do is added when it is sent. */
+export type HelloFacts = Omit<Hello, 'features'>;
 /** How the sender is; the load is the share of its upload slots in use. */
 export type PeerState = Readonly<z.infer<typeof State>>;
 /** Admitted peers the sender knows, with their addresses. */
@@ -54,7 +66,7 @@ export type ExchangedPeer = Readonly<z.infer<typeof Peers>[number]>;
 /** Why the sender closes the connection. */
 export type Refusal = Readonly<z.infer<typeof Refuse>>;
 
-/** One frame. Unknown fields of JSON bodies are ignored, so later versions can grow. */
+/** One frame. Unknown fields of JSON bodies are ignored, and frames marked optional are skipped by who does not know them, so later versions can grow. */
 export function encodeInventory(
   type: InventoryFrameType,
   body: Uint8Array | object = new Uint8Array(),
@@ -70,8 +82,8 @@ export function encodeInventory(
 }
 
 /**
- * The type (undefined = unknown but optional: skip the body) and the body's length. `protocol_error` for another
- * version (`reason: 'protocol_version'`), a mandatory frame of unknown type, or a body beyond the limit.
+ * The type (undefined = unknown but optional: skip the body) and the body's length. `protocol_error` for a body beyond the limit and,
+ * with `reason: 'protocol_version'` and so without blame, for another version or a mandatory frame of unknown type.
  */
 export function decodeInventoryHeader(header: Uint8Array): {
   readonly type: InventoryFrameType | undefined;
@@ -90,6 +102,7 @@ export function decodeInventoryHeader(header: Uint8Array): {
   }
   if (type === undefined && (header[2]! & OPTIONAL) === 0) {
     throw new DaemonError('protocol_error', 'the peer sent a frame of unknown type', {
+      reason: 'protocol_version',
       type: header[1],
     });
   }

@@ -3,7 +3,9 @@ import type { FramedStream } from '../transport/framed-stream.ts';
 import {
   encodeInventory,
   type ExchangedPeer,
+  FEATURES,
   type Hello,
+  type HelloFacts,
   type PeerState,
 } from './inventory-protocol.ts';
 import {
@@ -36,9 +38,10 @@ export class InventorySender {
   }
 
   /** Sends hello and the whole inventory, then keeps the peer up to date until the stream ends. */
-  start(hello: Hello, state: PeerState): void {
+  start(facts: HelloFacts, state: PeerState): void {
     const stop = this.#own.onChange((prefix, added) => this.#changed(prefix, added));
     this.#framed.signal.addEventListener('abort', stop, { once: true });
+    const hello: Hello = { ...facts, features: [...FEATURES] };
     this.#framed.sendNow(encodeInventory('hello', hello));
     this.state(state);
     this.#flush();

@@ -10,6 +10,7 @@ import {
   encodeInventory,
   type ExchangedPeer,
   type Hello,
+  type HelloFacts,
   INVENTORY_HEADER_BYTES,
   type PeerState,
 } from '../inventory/inventory-protocol.ts';
@@ -138,7 +139,7 @@ export class PeerSession {
   }
 
   /** Opens our inventory stream and watches the peer. Returns at once; ends the session when anything fails. */
-  start(hello: Hello): void {
+  start(hello: HelloFacts): void {
     this.#startInventory(hello).catch((error: unknown) => {
       this.#modules.logger.debug({ peer: this.id, err: error }, 'inventory stream not opened');
       this.end('gone');
@@ -152,6 +153,8 @@ export class PeerSession {
       stream.abort(new Error('session ended'));
     } else if (protocol === PIECE_PROTOCOL) {
       this.#modules.server.serve(stream, {
+        id: this.id,
+        transport: this.transport,
         onSent: (bytes) => {
           this.sent_bytes += bytes;
           this.served_ms = this.#modules.clock.now_ms();
@@ -208,7 +211,7 @@ export class PeerSession {
     stream.addEventListener('message', () => this.#life.heard());
   }
 
-  async #startInventory(hello: Hello): Promise<void> {
+  async #startInventory(hello: HelloFacts): Promise<void> {
     const { clock, own, state } = this.#modules;
     const stream = await this.#open(INVENTORY_PROTOCOL, clock.timeout(OPEN_STREAM_DEADLINE_MS));
     const framed = new FramedStream(stream, {

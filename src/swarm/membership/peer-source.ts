@@ -44,14 +44,14 @@ export class PeerSource implements PieceSource {
     return this.#session.id;
   }
 
-  list(options: { max_pieces: number; signal: AbortSignal }): Promise<PieceList> {
+  list(options: Parameters<PieceSource['list']>[0]): Promise<PieceList> {
     return this.#onThis(options.signal, this.#session.pieces.list(this.#digest, options));
   }
 
   async fetch(
     index: number,
     length: number,
-    options: { signal: AbortSignal; onProgress?: (received_bytes: number) => void },
+    options: Parameters<PieceSource['fetch']>[2],
   ): Promise<UnverifiedPiece> {
     const piece = { digest: this.#digest, index, length };
     const asked = this.#session.pieces.piece(piece, options);

@@ -26,8 +26,7 @@ export class FramedStream {
     stream.addEventListener('message', (event) => {
       if (this.#gone.signal.aborted) return;
       try {
-        if (event.data instanceof Uint8Array) decoder.push(event.data);
-        else for (const part of event.data) decoder.push(part);
+        decoder.push(event.data);
       } catch (error) {
         this.close(error as Error);
       }
