@@ -115,13 +115,13 @@ const swarm = z.strictObject({
   max_peers: count({ default: 150, min: 1, max: 1000, doc: 'Most peers connected at once.' }),
   max_upload_bytes_per_second: bytesPerSecond({
     default: 0,
-    doc: 'Most bytes per second sent to all peers together. 0: no limit.',
+    doc: 'Most bytes per second sent to all peers together, shared evenly; each upload gets at least 256 KiB of them, or waits. 0: no limit.',
   }),
   upload_slots: count({
     default: 16,
     min: 1,
     max: 1024,
-    doc: 'Pieces sent at the same time; who asks beyond that is told "busy" and goes elsewhere.',
+    doc: 'Pieces sent at the same time, each up to 4 MiB of memory. Peers take turns; who would wait too long is told when to come back. Lists and blobs up to 64 KiB need no slot.',
   }),
   dial_timeout_ms: milliseconds({
     default: 5_000,
