@@ -9,6 +9,7 @@ import { Credentials } from './credentials/credentials.ts';
 import type { RunProgram } from './ground/run-program.ts';
 import { type Endpoint, endpointUrl } from './places/endpoint.ts';
 import { type Endpoints, endpointsOf } from './places/host-directories.ts';
+import { HostStanding } from '../piece/host-standing.ts';
 import type { Origin } from './origins.ts';
 import { Standing, type Wanted } from './standing.ts';
 import type { Limits } from './wire/exchange.ts';
@@ -38,6 +39,11 @@ const MOST_TELLING: readonly ErrorCode[] = [
   'permission_denied',
 ];
 
+/** Registries whose standing is kept; the one that was forgotten longest goes first. */
+const MAX_STANDINGS = 64;
+/** A registry that gave wrong bytes is distrusted for that blob alone, so nothing ever bans its host. */
+const NO_BAN = { ban_ms: 0 };
+
 /** An endpoint that was asked, or need not be, and failed. */
 export type FailedEndpoint = { readonly endpoint: Endpoint; readonly error: DaemonError };
 
@@ -65,6 +71,8 @@ export class RegistryClient implements AsyncDisposable {
   readonly #pools: Pools;
   readonly #requests: RegistryRequests;
   readonly #standing: Standing;
+  readonly #clock: Clock;
+  readonly #hosts = new Map<string, HostStanding>();
 
   constructor(
     modules: { readonly clock: Clock; readonly run: RunProgram },
@@ -86,6 +94,21 @@ export class RegistryClient implements AsyncDisposable {
       pools: this.#pools,
     });
     this.#standing = new Standing(clock);
+    this.#clock = clock;
+  }
+
+  /** Memory. The standing of a registry, all its endpoints together; a fresh one when it is not known. */
+  hostStanding(registry: string): HostStanding {
+    const known = this.#hosts.get(registry);
+    const standing = known ?? new HostStanding({ clock: this.#clock }, NO_BAN);
+    // Moves to the young end of the map.
+    this.#hosts.delete(registry);
+    this.#hosts.set(registry, standing);
+    for (const [oldest] of this.#hosts) {
+      if (this.#hosts.size <= MAX_STANDINGS) break;
+      this.#hosts.delete(oldest);
+    }
+    return standing;
   }
 
   /** Where a registry would be asked, best first. */

@@ -3,7 +3,8 @@ import type { Digest } from '../oci/digest.ts';
 import { isVerdict, type SourceFault } from '../piece/exclusion.ts';
 import { pieceLength, pieceOffset } from '../piece/layout.ts';
 import type { PieceList } from '../piece/piece-list.ts';
-import type { PieceSource, UnverifiedPiece } from '../piece/source.ts';
+import type { HostStanding } from '../piece/host-standing.ts';
+import type { FaultFacts, PieceSource, UnverifiedPiece } from '../piece/source.ts';
 import type { Origin } from './origins.ts';
 import type { RegistryClient } from './registry-client.ts';
 import { CONNECTIONS_MAX } from './wire/pools.ts';
@@ -20,6 +21,8 @@ export class RegistrySource implements PieceSource {
   readonly kind = 'registry';
   readonly near = false;
   readonly depth = CONNECTIONS_MAX;
+  /** Of the registry, all its endpoints together. */
+  readonly standing: HostStanding;
   readonly #client: RegistryClient;
   readonly #blob: SourceBlob;
   readonly #origins: readonly Origin[];
@@ -31,6 +34,7 @@ export class RegistrySource implements PieceSource {
     origins: readonly [Origin, ...(readonly Origin[])],
   ) {
     this.id = origins[0].registry;
+    this.standing = client.hostStanding(this.id);
     this.#client = client;
     this.#blob = blob;
     this.#origins = origins;
@@ -50,7 +54,7 @@ export class RegistrySource implements PieceSource {
     length: number,
     options: { signal: AbortSignal; onProgress?: (received_bytes: number) => void },
   ): Promise<UnverifiedPiece> {
-    const { signal, onProgress } = options;
+    const { signal } = options;
     signal.throwIfAborted();
     const { digest, size_bytes } = this.#blob;
     if (length === 0 || length !== pieceLength(size_bytes, index)) {
@@ -61,11 +65,16 @@ export class RegistrySource implements PieceSource {
     }
     // Memory of its own: the caller keeps it, and a pool's slab would stay with it.
     const into = Buffer.allocUnsafeSlow(length);
-    const wish = { digest, size_bytes, offset: pieceOffset(index), into, onProgress };
+    const wish = { digest, size_bytes, offset: pieceOffset(index), into };
     let failure: unknown;
     for (const origin of this.#origins) {
       try {
-        await this.#client.range(origin, wish, { signal });
+        const heard = this.standing.asked();
+        const onProgress = (received_bytes: number): void => {
+          heard(received_bytes);
+          options.onProgress?.(received_bytes);
+        };
+        await this.#client.range(origin, { ...wish, onProgress }, { signal });
         return { index, bytes: into };
       } catch (error) {
         // Another repository may have it, or let us in; every other failure is that of the registry.
@@ -76,8 +85,12 @@ export class RegistrySource implements PieceSource {
     throw failure;
   }
 
-  blame(fault: SourceFault): void {
-    if (!isVerdict(fault)) return;
+  /** Wrong bytes cost the blob's repositories their trust, and the registry's host nothing: containerd itself would go there. */
+  blame(fault: SourceFault, facts?: FaultFacts): void {
+    if (!isVerdict(fault)) {
+      this.standing.fault(fault, facts);
+      return;
+    }
     for (const origin of this.#origins) this.#client.distrust(origin, this.#blob.digest);
   }
 }

@@ -8,7 +8,7 @@ import type { PieceList } from '../../src/piece/piece-list.ts';
 import type { FaultFacts, PieceSource, UnverifiedPiece } from '../../src/piece/source.ts';
 import { createSwarmMetrics } from '../../src/swarm/metrics.ts';
 import type { PeerId } from '../../src/swarm/ground/peer-id.ts';
-import type { PeerStanding } from '../../src/swarm/membership/peer-standing.ts';
+import type { HostStanding } from '../../src/piece/host-standing.ts';
 import { Standings } from '../../src/swarm/membership/standing.ts';
 import { MemoryRegister } from './memory-register.ts';
 
@@ -75,7 +75,7 @@ export class ScriptedSource implements PieceSource {
   readonly kind: PieceSource['kind'];
   readonly near: boolean;
   readonly depth: number;
-  readonly standing: PeerStanding;
+  readonly standing: HostStanding;
   readonly blames: SourceFault[] = [];
   /** Piece indexes in the order of the requests. */
   readonly requests: number[] = [];

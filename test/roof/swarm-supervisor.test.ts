@@ -11,7 +11,7 @@ import { PrometheusRegister } from '../../src/ops/register.ts';
 import type { PieceSource } from '../../src/piece/source.ts';
 import { type RunningSwarm, type StartSwarm, SwarmSupervisor } from '../../src/swarm-supervisor.ts';
 import { parseConfig } from '../../src/config/load.ts';
-import { PeerStanding } from '../../src/swarm/membership/peer-standing.ts';
+import { HostStanding } from '../../src/piece/host-standing.ts';
 import { swarmConfig } from '../../src/daemon-swarm-config.ts';
 import type { SwarmModules } from '../../src/swarm/swarm.ts';
 import { FakeClock, settle } from '../fakes/fake-clock.ts';
@@ -313,7 +313,7 @@ function sourceThat(fetch: (signal: AbortSignal) => Promise<never>): PieceSource
     kind: 'peer',
     near: false,
     depth: 1,
-    standing: new PeerStanding({ clock: new FakeClock() }, { ban_ms: 1 }),
+    standing: new HostStanding({ clock: new FakeClock() }, { ban_ms: 1 }),
     list: () => Promise.reject(new Error('no list')),
     fetch: (_index, _length, { signal }) => fetch(signal),
     blame: () => undefined,

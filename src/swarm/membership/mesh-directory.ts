@@ -115,7 +115,9 @@ export class MeshDirectory implements PeerDirectory, SourceFinder {
       standing: standings.of(session.id),
       digest,
       near: this.#isNear(session),
-      isReplaced: () => mesh.has(session.id) && mesh.session(session.id) !== session,
+      isReplaced: () =>
+        session.ended === 'replaced' ||
+        (mesh.has(session.id) && mesh.session(session.id) !== session),
       onBlame: (fault, facts) => {
         if (fault === 'no_content') session.prefixes.delete(prefixOf(digest));
         mesh.blame(session.id, fault, facts);

@@ -4,7 +4,7 @@ import type { PieceList } from '../../piece/piece-list.ts';
 import type { SourceFault } from '../../piece/exclusion.ts';
 import type { FaultFacts, PieceSource, UnverifiedPiece } from '../../piece/source.ts';
 import type { PeerSession } from './peer-session.ts';
-import type { PeerStanding } from './peer-standing.ts';
+import type { HostStanding } from '../../piece/host-standing.ts';
 
 /** Requests kept in flight; more only queue. Measured: two fill a QUIC connection, four a TCP one. */
 const DEPTH = { quic: 2, tcp: 4 } as const;
@@ -16,7 +16,7 @@ export class PeerSource implements PieceSource {
   readonly kind = 'peer';
   readonly near: boolean;
   readonly depth: number;
-  readonly standing: PeerStanding;
+  readonly standing: HostStanding;
   readonly #digest: Digest;
   readonly #session: PeerSession;
   readonly #isReplaced: () => boolean;
@@ -24,7 +24,7 @@ export class PeerSource implements PieceSource {
 
   constructor(modules: {
     session: PeerSession;
-    standing: PeerStanding;
+    standing: HostStanding;
     digest: Digest;
     near: boolean;
     /** Whether the peer is connected otherwise by now. */

@@ -1,15 +1,10 @@
 import type { Clock } from '../../base/clock.ts';
-import {
-  type Exclusion,
-  isVerdict,
-  type SourceFault,
-  type Verdict,
-} from '../../piece/exclusion.ts';
+import { isVerdict, type SourceFault, type Verdict } from '../../piece/exclusion.ts';
 import type { FaultFacts } from '../../piece/source.ts';
 import { MAX_STANDINGS } from '../ground/limits.ts';
 import type { SwarmMetrics } from '../metrics.ts';
 import type { PeerId } from '../ground/peer-id.ts';
-import { PeerStanding } from './peer-standing.ts';
+import { HostStanding } from '../../piece/host-standing.ts';
 
 /** A peer that is banned now, and the fault that led to it. */
 export type Ban = {
@@ -23,7 +18,7 @@ export type Ban = {
  * longest goes first, banned ones last.
  */
 export class Standings {
-  readonly #standings = new Map<PeerId, PeerStanding>();
+  readonly #standings = new Map<PeerId, HostStanding>();
   readonly #clock: Pick<Clock, 'now_ms'>;
   readonly #metrics: Pick<SwarmMetrics, 'bans'>;
   readonly #config: { readonly ban_ms: number };
@@ -38,10 +33,10 @@ export class Standings {
   }
 
   /** The standing of a peer; a fresh one when it is not known. */
-  of(peer: PeerId): PeerStanding {
+  of(peer: PeerId): HostStanding {
     const known = this.#standings.get(peer);
     if (known === undefined && this.#standings.size >= MAX_STANDINGS) this.#forget();
-    const standing = known ?? new PeerStanding({ clock: this.#clock }, this.#config);
+    const standing = known ?? new HostStanding({ clock: this.#clock }, this.#config);
     // Moves to the young end of the map.
     this.#standings.delete(peer);
     this.#standings.set(peer, standing);
@@ -53,11 +48,6 @@ export class Standings {
     const isBanned = this.of(peer).fault(fault, facts);
     if (isVerdict(fault)) this.#metrics.bans.inc({ fault });
     return isBanned;
-  }
-
-  /** Why the peer is not to be dialled now, whatever its addresses promise. */
-  excluded(peer: PeerId): Exclusion | undefined {
-    return this.#standings.get(peer)?.notDialled();
   }
 
   /** Rest of the ban in ms; 0 = not banned. */

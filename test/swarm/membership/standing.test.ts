@@ -109,17 +109,6 @@ test('a peer whose requests only stalled is used when it is the last; one that w
   assert.equal(s.excluded(), undefined);
 });
 
-test('a stalled peer is not dialled for half a minute, a busy one is', async () => {
-  const { clock, standings, peer, s } = one();
-  s.fault('busy', { retry_after_ms: 500 });
-  assert.equal(standings.excluded(peer), undefined);
-  s.fault('stalled');
-  await clock.advance(29_999);
-  assert.equal(standings.excluded(peer)?.reason, 'stalled');
-  await clock.advance(1);
-  assert.equal(standings.excluded(peer), undefined);
-});
-
 test('the rate is that of all requests together, pauses apart, and follows the peer within a second or two', async () => {
   const { clock, s } = one();
   assert.equal(s.rate, undefined);

@@ -1,14 +1,14 @@
-import type { Clock } from '../../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import {
   type Demotion,
   type Exclusion,
   isVerdict,
   type SourceFault,
   type Verdict,
-} from '../../piece/exclusion.ts';
-import type { FaultFacts } from '../../piece/source.ts';
-import type { RequestSize, SourceStanding } from '../../piece/standing.ts';
-import { RateMeter } from '../ground/rate-meter.ts';
+} from './exclusion.ts';
+import type { FaultFacts } from './source.ts';
+import type { RequestSize, SourceStanding } from './standing.ts';
+import { RateMeter } from './rate-meter.ts';
 
 /** Weight of the newest time to a first byte: the last ten or so decide. */
 const FIRST_BYTE_WEIGHT = 0.2;
@@ -32,8 +32,8 @@ const MAX_DOUBLINGS = 6;
 const EXCLUDING = ['banned', 'too_slow', 'stalled', 'gone'] as const;
 type Excluding = (typeof EXCLUDING)[number];
 
-/** The standing of one peer: what we saw of it ourselves, never a third party's word. */
-export class PeerStanding implements SourceStanding {
+/** The standing of one host, a peer or a registry: what we saw of it ourselves, never a third party's word. */
+export class HostStanding implements SourceStanding {
   heard_ms = Number.NEGATIVE_INFINITY;
   received_bytes = 0;
   busy_streak = 0;
@@ -81,13 +81,6 @@ export class PeerStanding implements SourceStanding {
     return this.#last_until_ms > this.#clock.now_ms() ? 'stalled' : undefined;
   }
 
-  /** Why no connection to the peer is to be made now: as `excluded`, and a peer that stalled is left alone for as long as it comes last. */
-  notDialled(): Exclusion | undefined {
-    const excluded = this.#inForce(['banned', 'too_slow', 'gone']);
-    if (excluded !== undefined || this.demoted() === undefined) return excluded;
-    return { reason: 'stalled', until_ms: this.#last_until_ms };
-  }
-
   begin(): () => void {
     this.#meter.begin(this.#clock.now_ms());
     let under_way = true;
@@ -110,6 +103,17 @@ export class PeerStanding implements SourceStanding {
     const now = Math.max(first_byte_ms, 0);
     const old = this.first_byte_ms ?? now;
     this.first_byte_ms = old + FIRST_BYTE_WEIGHT * (now - old);
+  }
+
+  /** A request leaves for it now. Call the returned function with the bytes of its answer received so far, as they arrive. */
+  asked(): (received_bytes: number) => void {
+    const sent_ms = this.#clock.now_ms();
+    let before = 0;
+    return (received_bytes) => {
+      if (before === 0) this.answered(this.#clock.now_ms() - sent_ms);
+      this.heard(received_bytes - before);
+      before = received_bytes;
+    };
   }
 
   stalling(): void {
