@@ -158,15 +158,15 @@ export class Attempt {
    */
   #giveUpStalled(now_ms: number): void {
     const { roster } = this.#work;
-    const { gate } = this.#modules;
+    const silent = [...this.#flights].filter((f) => f.isSilent(now_ms));
     for (const flight of this.#flights) {
       if (flight.stalled === undefined) continue;
-      const { member, meter, source } = flight;
+      // Who is silent on the same piece steps in for nobody.
+      const same = silent.filter(({ piece }) => piece === flight.piece).map((f) => f.member);
       const others = this.#candidates().some(
-        (m) => m !== member && (roster.usable(m) || roster.excluded(m)?.reason === 'busy'),
+        (m) => m !== flight.member && !same.includes(m) && roster.mayServe(m),
       );
-      const silent = meter.verdict(now_ms, source.standing.heard_ms) === 'silent';
-      if (others ? gate.full : silent) this.#giveUp(flight);
+      if (others ? this.#modules.gate.full : silent.includes(flight)) this.#giveUp(flight);
     }
   }
 

@@ -58,6 +58,12 @@ export class Flight {
     return this.#end.signal.aborted;
   }
 
+  /** It stalled, and nothing comes from its source. */
+  isSilent(now_ms: number): boolean {
+    const source_ms = this.source.standing.heard_ms;
+    return this.stalled !== undefined && this.meter.verdict(now_ms, source_ms) === 'silent';
+  }
+
   /** As the planner sees it. */
   planned(): PlanFlight {
     const eta_ms = this.meter.eta_ms(this.#clock.now_ms(), this.length);

@@ -76,6 +76,12 @@ export class Roster {
     return this.excluded(member, size) === undefined;
   }
 
+  /** It may be asked now, or when it is no longer busy. */
+  mayServe(member: Member): boolean {
+    const excluded = this.excluded(member);
+    return excluded === undefined || excluded.reason === 'busy';
+  }
+
   /** When the first of the busy members may be asked again; undefined when none is busy. */
   busy_until_ms(members: readonly Member[], size?: RequestSize): number | undefined {
     const ends = members

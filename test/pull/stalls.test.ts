@@ -74,6 +74,15 @@ describe('stalls', () => {
     assert.deepEqual(source.blames, ['stalled']);
   });
 
+  it('two sources that are silent on the same piece are given up as soon as both are', async () => {
+    await using b = new PullBench();
+    const blob = blobOf(6);
+    for (const id of ['x', 'y']) b.source(blob, { id, act: (i) => (i === 3 ? 'silent' : 'serve') });
+    const { prefix, ms } = await b.pull(blob);
+    assert.equal(prefix, 3 * PIECE_BYTES);
+    assert.equal(ms <= 2500, true, `${ms}`);
+  });
+
   it('a lone half-dead source is given up when nothing worthwhile came for no_progress_ms', async () => {
     await using b = new PullBench();
     const blob = blobOf(2);
