@@ -112,7 +112,9 @@ class Board {
         race ||
         (eta_ms !== undefined &&
           s.rate !== undefined &&
-          eta_ms > 50 + PULL_LIMITS.endgame_gain * (piece_bytes / s.rate));
+          // It would stand behind what that source has to send already, for whichever pull.
+          eta_ms >
+            50 + PULL_LIMITS.endgame_gain * (((this.#loadOf(s) + 1) * piece_bytes) / s.rate));
       this.#assign(piece, 'endgame', worth);
     }
   }

@@ -207,6 +207,15 @@ describe('the planner', () => {
     assert.deepEqual([with_eta(5000), with_eta(60), with_eta(undefined)], [1, 0, 0]);
   });
 
+  it('does not duplicate a piece at a fast source where the copy would stand behind others', () => {
+    const flights = [{ piece: 7, source: 'a', stalled: false, eta_ms: 8000 }];
+    const rate = PIECE_BYTES / 1000;
+    const at = (in_flight: number): number =>
+      plan({ ...base, flights, sources: [plain('a'), plain('b', { depth: 4, in_flight, rate })] })
+        .length;
+    assert.deepEqual([at(0), at(1), at(2), at(3)], [1, 1, 0, 0]);
+  });
+
   it('does not duplicate a piece that only queues at a source that is quick enough', () => {
     const flights = [{ piece: 7, source: 'a', stalled: false, eta_ms: Infinity }];
     const b = plain('b', { rate: rateFor(100) });
