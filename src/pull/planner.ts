@@ -114,7 +114,8 @@ class Board {
           s.rate !== undefined &&
           // It would stand behind what that source has to send already, for whichever pull.
           eta_ms >
-            50 + PULL_LIMITS.endgame_gain * (((this.#loadOf(s) + 1) * piece_bytes) / s.rate));
+            PULL_LIMITS.endgame_least_ms +
+              PULL_LIMITS.endgame_gain * (((this.#loadOf(s) + 1) * piece_bytes) / s.rate));
       this.#assign(piece, 'endgame', worth);
     }
   }

@@ -46,6 +46,8 @@ export const PULL_LIMITS = {
   small_bytes: 64 * 1024,
   /** A piece under way is asked for twice only when the copy would take this part of the time that is left: the loser's bytes are lost. */
   endgame_gain: 3,
+  /** And only when the piece would come this much later than the copy: less is not worth a piece's bytes on somebody's busy link. In ms. */
+  endgame_least_ms: 500,
   /** Window over which the rate of a piece is judged. */
   rate_window_ms: 2000,
   /** Finest distance of rate samples and rate checks. */

@@ -26,14 +26,11 @@ type Case = {
   /** Lines of the holder's `[swarm]` section. */
   readonly holder: readonly string[];
   readonly transports: string;
-  /** Of every host's link. */
-  readonly rate_bits?: number;
   /** Of the holder's link alone. */
   readonly holder_bits?: number;
 };
 
 const limited = { holder: [`max_upload_bytes_per_second = ${2 * MIB}`], size_bytes: 12_000_000 };
-const crowded = { holder: ['upload_slots = 2'], pullers: 6, size_bytes: 24_000_000 };
 const cases: readonly Case[] = [
   { name: 'limited to 2 MiB/s, one puller', ...limited, pullers: 1, transports: '"quic", "tcp"' },
   {
@@ -42,12 +39,6 @@ const cases: readonly Case[] = [
     pullers: 3,
     transports: '"quic", "tcp"',
   },
-  ...['quic', 'tcp'].map((transport) => ({
-    name: `two slots and six pullers at 100 Mbit/s over ${transport.toUpperCase()}`,
-    ...crowded,
-    transports: `"${transport}"`,
-    rate_bits: 100e6,
-  })),
   {
     name: 'behind a link of 4 Mbit/s over TCP',
     holder: [],
@@ -88,9 +79,6 @@ for (const one of cases) {
           holders: [holder],
           blobs: blobsOf(image).length,
         });
-      }
-      for (const { host } of lab.nodes) {
-        if (one.rate_bits !== undefined) await host.shape({ rate_bits: one.rate_bits });
       }
       if (one.holder_bits !== undefined) await holder.host.shape({ rate_bits: one.holder_bits });
     });

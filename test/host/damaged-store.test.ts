@@ -5,7 +5,14 @@ import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { assertImageReadable } from './lab/content-oracle.ts';
 import type { Pushed } from './pull-bench.ts';
-import { assertHonestDisk, assertRight, forgetImages, pullRight, rateFor } from './pull-bench.ts';
+import {
+  assertHonestDisk,
+  assertRight,
+  forgetImages,
+  pullOnceConnected,
+  pullRight,
+  rateFor,
+} from './pull-bench.ts';
 import { holderAndPuller, suiteLab, turnBit } from './suite-lab.ts';
 import { blobsOf, hostReason } from './swarm-lab.ts';
 import type { SwarmLab, SwarmNode } from './swarm-lab.ts';
@@ -70,7 +77,7 @@ suite('disks and neighbours that fail the daemon', { skip, timeout: 300_000 }, (
         await lab.hub.shape({});
         await b.daemon.restart();
         // A wrong byte is found at the commit, which fails that pull; what was wrong must be gone then.
-        await b.containerd.pull(small.ref).catch(() => undefined);
+        await pullOnceConnected(b, small, 'ctr').catch(() => undefined);
         await assertHonestDisk(b);
         await pullRight(b, small, 'ctr');
       } finally {

@@ -9,6 +9,7 @@ import {
   WireMeter,
   assertRight,
   midPull,
+  pullOnceConnected,
   pullRight,
   rateFor,
   spaceOf,
@@ -134,12 +135,9 @@ export function faultScenarios(client: Client, bench: () => PullBench): void {
   });
 }
 
-/** Pulls as the kubelet does, once more while containerd still waits before it connects to the new daemon (up to 3 s). */
+/** Pulls after a restart of the daemon and asserts that what containerd has then is exactly the image. */
 async function pullAgain(b: SwarmNode, pushed: Pushed, client: Client): Promise<void> {
-  await untilTrue('a pull after the restart', async () => {
-    await b.containerd.pull(pushed.ref, { client });
-    return true;
-  });
+  await pullOnceConnected(b, pushed, client);
   await assertRight(b, pushed, spaceOf(client));
 }
 

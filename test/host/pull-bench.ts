@@ -12,7 +12,7 @@ import { cacheDir, debianTools } from './lab/debian-packages.ts';
 import type { ContainerdLine } from './lab/debian-packages.ts';
 import { SWARM_PORT, SwarmLab, blobsOf } from './swarm-lab.ts';
 import type { SwarmNode } from './swarm-lab.ts';
-import { untilTrue } from './wait.ts';
+import { until, untilTrue } from './wait.ts';
 
 export type Client = 'ctr' | 'cri';
 export const CLIENTS = ['ctr', 'cri'] as const satisfies readonly Client[];
@@ -210,6 +210,27 @@ export async function trafficOf(
 export async function pullRight(node: SwarmNode, pushed: Pushed, client: Client): Promise<void> {
   await node.containerd.pull(pushed.ref, { client });
   await assertRight(node, pushed, spaceOf(client));
+}
+
+/**
+ * Pulls after a restart of the daemon, again while containerd waits before it connects anew (up to 3 s, more on a loaded machine). What else
+ * fails the pull passes through.
+ */
+export async function pullOnceConnected(
+  { containerd }: SwarmNode,
+  { ref }: Pushed,
+  client: Client,
+): Promise<void> {
+  const failure = await until('containerd connected to the daemon', async () => {
+    try {
+      await containerd.pull(ref, { client });
+    } catch (error) {
+      if (/unavailable/i.test(String(error))) throw error;
+      return { error: error instanceof Error ? error : new Error(String(error)) };
+    }
+    return { error: undefined };
+  });
+  if (failure.error !== undefined) throw failure.error;
 }
 
 /**

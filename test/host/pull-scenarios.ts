@@ -13,6 +13,7 @@ import {
   trafficOf,
 } from './pull-bench.ts';
 import type { Client, PullBench } from './pull-bench.ts';
+import { assertImageReadable } from './lab/content-oracle.ts';
 import { blobsOf } from './swarm-lab.ts';
 import { untilTrue } from './wait.ts';
 
@@ -136,6 +137,11 @@ export function pullScenarios(client: Client, bench: () => PullBench): void {
       containerd.useStore({ kind: 'proxy', address: daemon.socket });
       await containerd.start();
       assert.equal(await containerd.contentPlugin(), 'layerswarm');
+      // A daemon that loads its swarm on a loaded machine may miss the second that 1.6 gives its first handshake.
+      await untilTrue('a door that containerd is connected to', async () => {
+        await assertImageReadable(b, app.image, spaceOf(client));
+        return true;
+      });
       await assertRight(b, app, spaceOf(client));
       await assertRight(b, solo, spaceOf(client));
       assert.equal(await runOnce(bench(), client), `${app.image.greeting}\n`);
