@@ -6,9 +6,9 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { DaemonError } from './base/errors.ts';
-import type { SourceFault } from './piece/exclusion.ts';
+import type { Demotion, Exclusion, SourceFault } from './piece/exclusion.ts';
 import type { FaultFacts, PieceSource } from './piece/source.ts';
-import type { SourceStanding } from './piece/standing.ts';
+import type { RequestSize, SourceStanding } from './piece/standing.ts';
 import type { SharedBlobs } from './store/blob-store.ts';
 
 const inside = new AsyncLocalStorage<SwarmLife | undefined>();
@@ -73,6 +73,16 @@ export class SwarmLife {
     }
   }
 
+  /** As `guard`, for calls that read or note numbers in memory and begin nothing. */
+  ask<T>(work: () => T, otherwise: T): T {
+    try {
+      return work();
+    } catch (error) {
+      this.fail(error);
+      return otherwise;
+    }
+  }
+
   /** A wait for something inside, as the caller outside sees it: it ends with the signal and with this life, whatever the swarm does. */
   wait<T>(signal: AbortSignal, begin: (signal: AbortSignal) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -126,7 +136,6 @@ class LivingSource implements PieceSource {
   readonly kind: PieceSource['kind'];
   readonly near: boolean;
   readonly depth: number;
-  /** Numbers in memory: nothing in there can fail. */
   readonly standing: SourceStanding;
 
   constructor(life: SwarmLife, source: PieceSource) {
@@ -136,7 +145,7 @@ class LivingSource implements PieceSource {
     this.kind = source.kind;
     this.near = source.near;
     this.depth = source.depth;
-    this.standing = source.standing;
+    this.standing = new LivingStanding(life, source.standing);
   }
 
   list({
@@ -149,10 +158,11 @@ class LivingSource implements PieceSource {
   fetch(
     index: number,
     length: number,
-    { signal, onProgress }: Parameters<PieceSource['fetch']>[2],
+    { signal, onProgress, ...options }: Parameters<PieceSource['fetch']>[2],
   ): ReturnType<PieceSource['fetch']> {
     return this.#life.wait(signal, (inner) =>
       this.#source.fetch(index, length, {
+        ...options,
         signal: inner,
         ...(onProgress !== undefined && {
           onProgress: (received_bytes) => outside(() => onProgress(received_bytes)),
@@ -165,5 +175,64 @@ class LivingSource implements PieceSource {
     // Nobody is blamed for the end of our own swarm.
     if (this.#life.signal.aborted) return;
     this.#life.guard(() => this.#source.blame(fault, facts), undefined);
+  }
+}
+
+/** When the swarm cannot even say how a host stands, that host is not asked any more. */
+const UNKNOWN: Exclusion = { reason: 'gone', until_ms: Number.POSITIVE_INFINITY };
+
+/** The standing of a peer as the pull room gets it: an error in there is the swarm's, too. */
+class LivingStanding implements SourceStanding {
+  readonly #life: SwarmLife;
+  readonly #of: SourceStanding;
+
+  constructor(life: SwarmLife, of: SourceStanding) {
+    this.#life = life;
+    this.#of = of;
+  }
+
+  get in_flight(): number {
+    return this.#life.ask(() => this.#of.in_flight, 0);
+  }
+
+  get rate(): number | undefined {
+    return this.#life.ask(() => this.#of.rate, undefined);
+  }
+
+  get first_byte_ms(): number | undefined {
+    return this.#life.ask(() => this.#of.first_byte_ms, undefined);
+  }
+
+  get heard_ms(): number {
+    return this.#life.ask(() => this.#of.heard_ms, Number.NEGATIVE_INFINITY);
+  }
+
+  get received_bytes(): number {
+    return this.#life.ask(() => this.#of.received_bytes, 0);
+  }
+
+  get busy_streak(): number {
+    return this.#life.ask(() => this.#of.busy_streak, 0);
+  }
+
+  excluded(size?: RequestSize): Exclusion | undefined {
+    return this.#life.ask(() => this.#of.excluded(size), UNKNOWN);
+  }
+
+  demoted(): Demotion | undefined {
+    return this.#life.ask(() => this.#of.demoted(), undefined);
+  }
+
+  begin(): () => void {
+    const end = this.#life.ask(() => this.#of.begin(), undefined);
+    return () => this.#life.ask(() => end?.(), undefined);
+  }
+
+  stalling(): void {
+    this.#life.ask(() => this.#of.stalling(), undefined);
+  }
+
+  delivered(): void {
+    this.#life.ask(() => this.#of.delivered(), undefined);
   }
 }

@@ -257,6 +257,46 @@ test('an error of the swarm never reaches who asks it or tells it something', as
   assert.deepEqual(causes(), ['swarm_failed']);
 });
 
+test('a standing that throws costs the swarm and never the pull that reads it', async (t) => {
+  const { run, supervisor, causes } = bench(t, async () => {
+    const swarm = new ScriptedSwarm();
+    const now_ms = (): number => {
+      throw new TypeError('a clock that fails');
+    };
+    const standing = new HostStanding({ clock: { now_ms } }, { ban_ms: 1 });
+    swarm.sources = [{ ...sourceThat(() => Promise.reject(new Error('never asked'))), standing }];
+    return swarm;
+  });
+  void run();
+  await supervisor.tried;
+  const { standing } = supervisor.find(DIGEST, 10)[0]!;
+  assert.deepEqual([standing.rate, standing.demoted()], [undefined, undefined]);
+  assert.equal(standing.excluded()?.reason, 'gone');
+  standing.begin()();
+  standing.stalling();
+  await settle();
+  assert.deepEqual(causes(), ['swarm_failed']);
+});
+
+test('what a caller says of its request reaches the source', async (t) => {
+  let heard: Parameters<PieceSource['fetch']>[2] | undefined;
+  const { run, supervisor } = bench(t, async () => {
+    const swarm = new ScriptedSwarm();
+    const fetch: PieceSource['fetch'] = (_index, _length, options) => {
+      heard = options;
+      return Promise.reject(new Error('enough'));
+    };
+    swarm.sources = [{ ...sourceThat(() => Promise.reject(new Error('not this'))), fetch }];
+    return swarm;
+  });
+  void run();
+  await supervisor.tried;
+  const signal = new AbortController().signal;
+  const [source] = supervisor.find(DIGEST, 10);
+  await assert.rejects(source!.fetch(0, 10, { signal, patience_ms: 700 }));
+  assert.equal(heard?.patience_ms, 700);
+});
+
 test('a swarm that stays up for a while is no longer told to have failed', async (t) => {
   let starts = 0;
   const { run, within, causes } = bench(t, async () => {
